@@ -1,0 +1,94 @@
+"""What an AI system is: plain functions that a user can replace one by one.
+
+parts     source                    -> slices of it that can be read on any machine
+rows      part                      -> raw rows (encoded bytes and label)
+decode    request or row bytes      -> one input array
+transform input arrays, operations  -> uint8 batch; the same in training, evaluation and serving
+augment   uint8 batch, operations   -> uint8 batch; training only
+build_model  params, shape, classes -> a model that takes the uint8 batch (normalisation is inside)
+encode    outputs, classes          -> one JSON answer a row
+score     outputs, labels, classes  -> metrics
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from platformops.store.records import Json, JsonObject
+
+if TYPE_CHECKING:
+    import torch
+
+Batch = NDArray[np.uint8]
+"""Shape (rows, height, width, channels)."""
+Outputs = NDArray[np.float32]
+"""Class probabilities, shape (rows, classes); each row sums to 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A slice of a source that one task reads: rows `start` to `stop` of `uri`, or the listed files of it."""
+
+    uri: str
+    start: int = 0
+    stop: int | None = None
+    files: tuple[tuple[str, str], ...] = ()
+    """(path, label name) of class-folder sources."""
+    columns: tuple[str, str] = ("image", "label")
+    """Names of the content and label columns of tabular sources."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    id: str
+    """Names the row for people: file name, or source and row number."""
+    content: bytes
+    """Encoded as in a request body (JPEG, PNG, WebP)."""
+    label: str
+    """Class name; numbers as text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One entry of `data.prepare`, for example name `crop`, value `center`."""
+
+    name: str
+    value: Json
+
+
+@dataclass(frozen=True, slots=True)
+class ModelParams:
+    """All that is needed to build the same model again; stored beside the weights as JSON."""
+
+    model: str
+    """A built-in name, `torchvision:NAME`, or `own` for the app's own function."""
+    input_shape: tuple[int, int, int]
+    """Height, width, channels of the uint8 batch."""
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    """Per channel, on the 0 to 1 scale, of the training split."""
+    std: tuple[float, ...]
+    options: JsonObject = field(default_factory=dict)
+    """`train.params` of the spec and what the search found: width, dropout, label_smoothing..."""
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """The functions of one application, all present and callable."""
+
+    name: str
+    parts: Callable[[str, Mapping[str, Json]], Sequence[Part]]
+    rows: Callable[[Part], Iterable[Row]]
+    decode: Callable[[bytes], Batch]
+    """One image: shape (height, width, channels). Raises BadInput."""
+    transform: Callable[[Sequence[Batch], Sequence[Operation]], Batch]
+    augment: Callable[[Batch, Sequence[Operation], np.random.Generator], Batch]
+    build_model: Callable[[ModelParams], torch.nn.Module]
+    """Takes a uint8 tensor of shape (rows, height, width, channels), returns logits (rows, classes)."""
+    encode: Callable[[Outputs, Sequence[str]], Sequence[JsonObject]]
+    score: Callable[[Outputs, NDArray[np.int64], Sequence[str]], JsonObject]

@@ -1,0 +1,124 @@
+"""Plain records of the pipeline room: stages, steps, plans, runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+
+from platformops.store.records import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A function to call and what it takes; `uses` is `module:function` and is imported only to run."""
+
+    name: str
+    uses: str
+    needs: tuple[str, ...] = ()
+    params: JsonObject = field(default_factory=dict)
+    code: tuple[str, ...] = ()
+    """Further sources in the identity, beside the module in `uses`: module names, or files below the spec's folder."""
+    sources: tuple[str, ...] = ()
+    """Data sources (URIs) whose bytes are part of the identity."""
+    retries: int = 0
+    timeout_s: float | None = None
+    on_cluster: bool = False
+    """Uses the whole cluster: two such steps never run at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class StepKey:
+    """All that identifies a step; its fingerprint is the digest of this record and of nothing else."""
+
+    stage: str
+    code: Mapping[str, str]
+    """Module name -> digest of its source."""
+    params: JsonObject
+    parents: Mapping[str, str]
+    """Stage name -> fingerprint."""
+    sources: Mapping[str, str]
+    """Source as written -> digest of its bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    stage: Stage
+    key: StepKey
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    system: str
+    steps: tuple[Step, ...]
+    """In an order in which every step comes after its parents."""
+
+
+class StepState(Enum):
+    PENDING = "pending"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class RunState(Enum):
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class StepResult:
+    """What a run says of one step; `seconds` is the time of the attempt that made the artifact."""
+
+    name: str
+    state: StepState
+    cached: bool
+    seconds: float
+    fingerprint: str
+    summary: JsonObject = field(default_factory=dict)
+    """What the stage function returned."""
+    reason: str = ""
+    """Why it failed, waited or was not cached."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    run_id: str
+    system: str
+    state: RunState
+    steps: tuple[StepResult, ...]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """What a stage function gets: `def stage(context: StageContext, **params) -> JSON object or None`."""
+
+    inputs: Mapping[str, Path]
+    """Stage name -> local directory of its verified artifact; read-only."""
+    output: Path
+    """An empty directory; what is in it on return becomes the artifact."""
+    scratch: Path
+    """Survives kills and attempts of this same step; gone once the step is done."""
+    progress: Callable[[float | None, str], None]
+    """Share done from 0 to 1 (None when unknown) and a short message, to be shown to the person who waits."""
+    fingerprint: str = ""
+    root: Path = Path(".")
+    """The directory of the spec file: relative paths of the spec start here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One line of news from a running plan."""
+
+    stage: str
+    state: str
+    """`waiting`, `running`, `cached`, `done`, `failed`, `cancelled`."""
+    ratio: float | None = None
+    message: str = ""
+    elapsed_s: float = 0.0

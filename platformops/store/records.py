@@ -1,0 +1,65 @@
+"""The store's protocol: small JSON documents under keys, written with the version that was read.
+
+Keys in use (a key's parts are separated by `/` and contain none):
+
+    step/<fingerprint>            one planned computation: state, lease, attempts, manifest digest
+    latest/<system>/<stage>       what identified the stage's last step, to say why a new one is not cached
+    run/<run id>                  one execution of a plan
+    digest/<path digest>          digest of a source file, remembered with its size and times
+    version/<model>/<number>      a registered model version
+    registered/<fingerprint>      which version a fingerprint became (makes registration exactly-once)
+    alias/<model>/<name>          `champion`, `candidate`: a movable pointer to a version
+    system/<name>                 desired and observed state of one served system
+    rollout/<system>/<number>     one move of traffic from a stable revision to a candidate
+    decision/<subject>/<number>   what was decided, on which evidence, and what would change it
+    key/<key id>                  the hash of an API key, its scopes and systems
+    lease/<name>                  who may act (controller epoch)
+    cluster/<name>                a local cluster that `up` started: addresses and processes
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+JsonObject = Mapping[str, Json]
+
+ABSENT = 0
+"""The version of a key that does not exist: `expect=ABSENT` creates, and refuses to overwrite."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    key: str
+    value: JsonObject
+    version: int
+    """Rises by one at each write of the key; a deleted and recreated key goes on counting from where it was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """One write: `value=None` deletes. `expect` is the version that was read, ABSENT to create, None for any."""
+
+    key: str
+    value: JsonObject | None
+    expect: int | None
+
+
+class Store(Protocol):
+    def get(self, key: str) -> Entry | None: ...
+
+    def scan(self, prefix: str, *, limit: int | None = None, descending: bool = False) -> Sequence[Entry]:
+        """Entries whose key starts with `prefix`, in key order."""
+        ...
+
+    def put(self, key: str, value: JsonObject, *, expect: int | None) -> int:
+        """The key's new version; durable on return. Raises StoreConflict when `expect` is not what is there."""
+        ...
+
+    def commit(self, puts: Sequence[Put]) -> tuple[int, ...]:
+        """All of `puts` or none, durable on return; the new versions in order (ABSENT for a deletion)."""
+        ...
+
+    def close(self) -> None: ...
