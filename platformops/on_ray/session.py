@@ -1,0 +1,62 @@
+"""Attaches this process to the cluster, once, and says what the cluster has."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+
+import ray
+
+from platformops.errors import ClusterError
+
+NAMESPACE = "platformops"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSlots:
+    """Logical resources of one living node, reserved ones included."""
+
+    node_id: str
+    address: str
+    cpus: float
+    gpus: float
+
+
+def attach() -> None:
+    """Connects to the cluster of RAY_ADDRESS unless already connected. Raises ClusterError."""
+    if ray.is_initialized():
+        return
+    address = os.environ.get("RAY_ADDRESS", "")
+    if not address:
+        raise ClusterError("no cluster address", remedy="set RAY_ADDRESS, or let `platformops up` start a cluster")
+    try:
+        ray.init(
+            address=address,
+            namespace=NAMESPACE,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            configure_logging=False,
+            runtime_env={"env_vars": _job_environment()},
+        )
+    except (ConnectionError, ray.exceptions.RayError) as error:
+        raise ClusterError(
+            f"cannot join the Ray cluster at {address}: {error}",
+            remedy="check that it runs, and that RAY_AUTH_TOKEN_PATH holds its token",
+        ) from error
+
+
+def nodes() -> tuple[NodeSlots, ...]:
+    """Living nodes in the order of their ids."""
+    living = (n for n in ray.nodes() if n["Alive"])
+    slots = (
+        NodeSlots(n["NodeID"], n["NodeManagerAddress"], n["Resources"].get("CPU", 0.0), n["Resources"].get("GPU", 0.0))
+        for n in living
+    )
+    return tuple(sorted(slots, key=lambda s: s.node_id))
+
+
+def _job_environment() -> dict[str, str]:
+    """What workers need and do not inherit from the node that starts them."""
+    names = ("PLATFORMOPS_HOME", "PLATFORMOPS_STORE", "PLATFORMOPS_ARTIFACTS", "PLATFORMOPS_DATA", "PYTHONPATH")
+    return {name: os.environ[name] for name in names if os.environ.get(name)}
