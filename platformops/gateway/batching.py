@@ -1,0 +1,227 @@
+"""Requests that wait meanwhile travel together: the next call leaves when the last one returns, with no timer.
+
+One lane a revision. A call to a replica costs about a millisecond whatever it carries, so sharing it is worth a
+factor of ten under load and costs a lone request nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from platformops.gateway.call import Answer, Call, ReplicaDied, RevisionUnavailable, RevisionUnknown
+
+FIRST_ATTEMPT_SHARE = 0.5
+"""Of the time left: a call that has said nothing by then is asked of another replica."""
+RETRY_RATIO = 0.1
+RETRY_FLOOR = 10.0
+"""A lane may always retry ten calls; more only as a tenth of its traffic, so that retries never feed an overload."""
+
+DEADLINE = Answer(504, code="deadline_exceeded", message="no answer within the deadline of this system")
+DIED = Answer(503, code="replica_died", message="the replica stopped while it had this request; send it again")
+UNAVAILABLE = Answer(503, code="unavailable", message="no replica can take this request now")
+UNKNOWN = Answer(404, code="unknown_revision", message="there is no such revision")
+BROKEN = Answer(500, code="replica_failed", message="the replica failed on this request")
+
+
+class QueueFull(Exception):
+    """As many items wait as the system allows; answered at once instead of made to wait."""
+
+
+class ClientGone(Exception):
+    """Nobody waits for the answer any more."""
+
+
+@dataclass(eq=False, slots=True)
+class Waiting:
+    """One request in a lane: its items leave in order, in one call or several."""
+
+    items: Sequence[bytes]
+    deadline: float
+    is_gone: Callable[[], bool]
+    done: asyncio.Future[list[Answer]]
+    answers: list[Answer | None]
+    sent: int = 0
+    missing: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.missing = len(self.items)
+
+    @property
+    def unsent(self) -> int:
+        return len(self.items) - self.sent
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """The items `start` to `stop` of one waiting request, on their way in one call."""
+
+    waiting: Waiting
+    start: int
+    stop: int
+
+    def deliver(self, answers: Sequence[Answer]) -> None:
+        waiting = self.waiting
+        waiting.answers[self.start : self.stop] = answers
+        waiting.missing -= self.stop - self.start
+        if waiting.missing == 0 and not waiting.done.done():
+            waiting.done.set_result([a for a in waiting.answers if a is not None])
+
+
+class Lane:
+    """The queue in front of one revision. Use from one event loop."""
+
+    def __init__(
+        self, revision: str, *, call: Call, width: Callable[[], int], batch: int, max_queue: int
+    ) -> None:
+        self.revision = revision
+        self.batch = batch
+        """Most items of one call."""
+        self.max_queue = max_queue
+        """Most items that wait to leave."""
+        self.queued = 0
+        self.in_flight = 0
+        self._call = call
+        self._width = width
+        self._callers: dict[str, deque[Waiting]] = {}
+        self._calls: set[asyncio.Task[None]] = set()
+        self._retries_left = RETRY_FLOOR
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._callers and not self._calls
+
+    @property
+    def is_full(self) -> bool:
+        return self.queued >= self.max_queue
+
+    async def submit(
+        self,
+        items: Sequence[bytes],
+        *,
+        caller: str,
+        deadline: float,
+        is_gone: Callable[[], bool] = lambda: False,
+    ) -> list[Answer]:
+        """One answer an item, at `deadline` (loop time) at the latest. Raises QueueFull at once, or ClientGone.
+
+        Callers take turns, so that one with a long queue does not starve the others.
+        """
+        if self.queued + len(items) > self.max_queue:
+            raise QueueFull(self.revision)
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(items, deadline, is_gone, loop.create_future(), [None] * len(items))
+        self._callers.setdefault(caller, deque()).append(waiting)
+        self.queued += len(items)
+        timer = loop.call_at(deadline, _expire, waiting)
+        self._send()
+        try:
+            return await waiting.done
+        finally:
+            timer.cancel()
+
+    def _send(self) -> None:
+        while self._callers and len(self._calls) < self._width():
+            batch = self._take()
+            if batch:
+                self._start(batch)
+
+    def _take(self) -> list[Slice]:
+        """Up to `batch` items, a request of each caller in turn; those that nobody waits for are left behind."""
+        batch: list[Slice] = []
+        room = self.batch
+        while room and self._callers:
+            caller, requests = next(iter(self._callers.items()))
+            waiting = requests[0]
+            taken = 0 if _is_abandoned(waiting) else min(room, waiting.unsent)
+            if taken:
+                batch.append(Slice(waiting, waiting.sent, waiting.sent + taken))
+                waiting.sent += taken
+                room -= taken
+            self._leave(caller, requests, taken)
+        return batch
+
+    def _leave(self, caller: str, requests: deque[Waiting], taken: int) -> None:
+        """Account for `taken` items of the caller's first request, and let the next caller have its turn."""
+        waiting = requests[0]
+        if taken == 0 or waiting.unsent == 0:
+            requests.popleft()
+        self.queued -= taken or waiting.unsent
+        del self._callers[caller]
+        if requests:
+            self._callers[caller] = requests
+
+    def _start(self, batch: list[Slice]) -> None:
+        task = asyncio.get_running_loop().create_task(self._carry(batch))
+        self._calls.add(task)
+        task.add_done_callback(self._returned)
+
+    def _returned(self, task: asyncio.Task[None]) -> None:
+        self._calls.discard(task)
+        self._send()
+
+    async def _carry(self, batch: list[Slice]) -> None:
+        items = [item for s in batch for item in s.waiting.items[s.start : s.stop]]
+        self.in_flight += len(items)
+        self._retries_left = min(RETRY_FLOOR, self._retries_left + RETRY_RATIO)
+        try:
+            answers = await self._ask(items, max(s.waiting.deadline for s in batch))
+        finally:
+            self.in_flight -= len(items)
+        position = 0
+        for s in batch:
+            size = s.stop - s.start
+            s.deliver(answers[position : position + size])
+            position += size
+
+    async def _ask(self, items: Sequence[bytes], deadline: float) -> Sequence[Answer]:
+        """One answer an item, whatever happens: predictions are idempotent, so a lost call is tried once more."""
+        now = asyncio.get_running_loop().time()
+        try:
+            return await self._attempt(items, now + FIRST_ATTEMPT_SHARE * (deadline - now))
+        except (ReplicaDied, TimeoutError) as lost:
+            failure = DEADLINE if isinstance(lost, TimeoutError) else DIED
+            if self._retries_left < 1:
+                return [failure] * len(items)
+            self._retries_left -= 1
+        except Exception as error:
+            return [_failure_of(error)] * len(items)
+        try:
+            return await self._attempt(items, deadline)
+        except Exception as error:
+            return [_failure_of(error)] * len(items)
+
+    async def _attempt(self, items: Sequence[bytes], deadline: float) -> Sequence[Answer]:
+        async with asyncio.timeout_at(deadline):
+            answers = await self._call(self.revision, items, deadline)
+        return answers if len(answers) == len(items) else [BROKEN] * len(items)
+
+
+def _failure_of(error: Exception) -> Answer:
+    match error:
+        case TimeoutError():
+            return DEADLINE
+        case ReplicaDied():
+            return DIED
+        case RevisionUnavailable():
+            return UNAVAILABLE
+        case RevisionUnknown():
+            return UNKNOWN
+        case _:
+            return BROKEN
+
+
+def _is_abandoned(waiting: Waiting) -> bool:
+    if waiting.done.done():
+        return True
+    if waiting.is_gone():
+        waiting.done.set_exception(ClientGone())
+        return True
+    return False
+
+
+def _expire(waiting: Waiting) -> None:
+    if not waiting.done.done():
+        waiting.done.set_result([DEADLINE] * len(waiting.items))

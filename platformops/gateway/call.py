@@ -1,0 +1,52 @@
+"""The port through which the gateway reaches replicas: what goes out, what comes back, and how it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one replica said to one item: a prediction as JSON text, or a refusal that the client may read."""
+
+    status: int
+    """200, or the HTTP status that a request with this item deserves."""
+    json: bytes = b""
+    """One JSON object when `status` is 200. Encoded by the replica, so that the gateway's core does not pay for it."""
+    code: str = ""
+    message: str = ""
+    model_version: str = ""
+
+    @property
+    def is_ok(self) -> bool:
+        return self.status == 200
+
+
+class ReplicaDied(Exception):
+    """The process that had the items is gone; nothing is known of them, and another replica may be asked."""
+
+
+class RevisionUnavailable(Exception):
+    """No replica of this revision can take a call now."""
+
+
+class RevisionUnknown(Exception):
+    """Nothing is deployed under this name."""
+
+
+class Call(Protocol):
+    """Sends items to one replica of a revision; one answer an item, in order.
+
+    Gives up at `deadline` (loop time) with TimeoutError; otherwise raises
+    ReplicaDied, RevisionUnavailable or RevisionUnknown. Cancelling it drops the call.
+    """
+
+    def __call__(self, revision: str, items: Sequence[bytes], deadline: float) -> Awaitable[Sequence[Answer]]: ...
+
+
+class Width(Protocol):
+    """How many calls to a revision may be in flight: as many as it has replicas, and never less than one."""
+
+    def __call__(self, revision: str) -> int: ...

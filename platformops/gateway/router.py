@@ -1,0 +1,70 @@
+"""Which revision answers a request: weights in percent over a stable hash of the request's key."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from hashlib import blake2b
+
+from platformops.delivery.records import Route
+from platformops.errors import StoreConflict
+
+Routes = Mapping[str, Route]
+"""System name -> where its requests go. Replaced as a whole, so that no request sees half of a change."""
+
+WEIGHT_SUM_TOLERANCE = 1e-6
+
+
+def check(route: Route) -> Route:
+    """The route itself; raises ValueError when its weights are not shares of 100 %."""
+    weights = route.weights.values()
+    if not route.weights or any(not math.isfinite(w) or w < 0 for w in weights):
+        raise ValueError(f"weights of {route.system} must be finite and at least 0 (got {dict(route.weights)})")
+    if abs(sum(weights) - 100.0) > WEIGHT_SUM_TOLERANCE:
+        raise ValueError(f"weights of {route.system} must sum to 100 (got {sum(weights):g})")
+    return route
+
+
+def replace(routes: Routes, route: Route) -> Routes:
+    """Routes with `route` in force; raises StoreConflict when a newer one is already there.
+
+    The same token again is the same decision, said twice: it changes nothing.
+    """
+    check(route)
+    present = routes.get(route.system)
+    if present is not None and route.token < present.token:
+        raise StoreConflict(
+            f"route of {route.system} has token {route.token}, but {present.token} is already in force",
+            remedy="read the system again and decide on what is there now",
+        )
+    if present is not None and route.token == present.token:
+        return routes
+    return {**routes, route.system: route}
+
+
+def latest(routes: Routes, stored: Iterable[Route]) -> Routes:
+    """Routes of exactly the systems in `stored`; where memory holds a newer route than the store, it stays."""
+    result: dict[str, Route] = {}
+    for route in stored:
+        present = routes.get(route.system)
+        result[route.system] = present if present is not None and present.token > route.token else check(route)
+    return result
+
+
+def choose(route: Route, key: str) -> str:
+    """The revision for `key`: the same for the same key and weights.
+
+    Weighted rendezvous hashing: when a weight rises, keys move only to that revision; nobody is thrown back and
+    forth between two others while a rollout climbs.
+    """
+    if len(route.weights) == 1:
+        return next(iter(route.weights))
+    return max(route.weights, key=lambda revision: (_score(revision, route.weights[revision], key), revision))
+
+
+def _score(revision: str, weight: float, key: str) -> float:
+    if weight <= 0:
+        return -math.inf
+    digest = blake2b(f"{revision}\0{key}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    uniform = (int.from_bytes(digest, "big") + 0.5) / 2**64
+    return -weight / math.log(uniform)
