@@ -1,20 +1,22 @@
 """What an AI system is: plain functions that a user can replace one by one.
 
-parts     source                    -> slices of it that can be read on any machine
-rows      part                      -> raw rows (encoded bytes and label)
-decode    request or row bytes      -> one input array
-transform input arrays, operations  -> uint8 batch; the same in training, evaluation and serving
-augment   uint8 batch, operations   -> uint8 batch; training only
-build_model  params, shape, classes -> a model that takes the uint8 batch (normalisation is inside)
-encode    outputs, classes          -> one JSON answer a row
-score     outputs, labels, classes  -> metrics
+parts      source                    -> slices of it that can be read on any machine
+rows       part                      -> raw rows (encoded bytes and label)
+decode     request or row bytes      -> one input array
+operations declared `data.prepare`   -> checked operations
+settle     operations, some inputs   -> a Preparation: nothing is left to guess, on any machine
+transform  input arrays, operations  -> uint8 batch; the same in training, evaluation and serving
+augment    uint8 batch, operations   -> uint8 batch; training only
+build_model  params                  -> a model that takes the uint8 batch (normalisation is inside)
+encode     outputs, classes          -> one JSON answer a row
+score      outputs, labels, classes  -> metrics
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +30,9 @@ Batch = NDArray[np.uint8]
 """Shape (rows, height, width, channels)."""
 Outputs = NDArray[np.float32]
 """Class probabilities, shape (rows, classes); each row sums to 1."""
+
+MAX_PIXELS = 25_000_000
+"""Of one image unless `data.check.max_pixels` says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class Row:
     """Encoded as in a request body (JPEG, PNG, WebP)."""
     label: str
     """Class name; numbers as text."""
+    problem: str = ""
+    """Why the content could not be read (it is empty then): the row goes to quarantine with this reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +66,26 @@ class Operation:
 
     name: str
     value: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Preparation:
+    """Operations with nothing left to guess, and what they make of a row."""
+
+    operations: tuple[Operation, ...]
+    stored_operations: int
+    """How many leading ones are free of chance: they are applied once, in `prepare`, and their result is stored."""
+    input_shape: tuple[int, int, int]
+    """Height, width, channels of a row after all operations, chance replaced by its deterministic counterpart."""
+    mean: tuple[float, ...] | None
+    """Per channel on the 0 to 1 scale; None asks for the statistics of the training split."""
+    std: tuple[float, ...] | None
+
+
+class Decode(Protocol):
+    def __call__(self, content: bytes, *, max_pixels: int = MAX_PIXELS) -> Batch:
+        """One image: shape (height, width, channels). Raises BadInput."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +111,10 @@ class App:
     name: str
     parts: Callable[[str, Mapping[str, Json]], Sequence[Part]]
     rows: Callable[[Part], Iterable[Row]]
-    decode: Callable[[bytes], Batch]
-    """One image: shape (height, width, channels). Raises BadInput."""
+    decode: Decode
+    operations: Callable[[Sequence[Mapping[str, Json]]], tuple[Operation, ...]]
+    """Raises SpecError with every problem of the list."""
+    settle: Callable[[Sequence[Operation], Sequence[Batch]], Preparation]
     transform: Callable[[Sequence[Batch], Sequence[Operation]], Batch]
     augment: Callable[[Batch, Sequence[Operation], np.random.Generator], Batch]
     build_model: Callable[[ModelParams], torch.nn.Module]
