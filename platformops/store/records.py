@@ -7,7 +7,8 @@ Keys in use (a key's parts are separated by `/` and contain none):
     run/<run id>                  one execution of a plan
     digest/<path digest>          digest of a source file, remembered with its size and times
     version/<model>/<number>      a registered model version
-    registered/<fingerprint>      which version a fingerprint became (makes registration exactly-once)
+    registered/<fingerprint>/<model>   which version a fingerprint became (makes registration exactly-once)
+    verdicts/<model>/<number>     what releases found out about a version
     alias/<model>/<name>          `champion`, `candidate`: a movable pointer to a version
     system/<name>                 desired and observed state of one served system
     rollout/<system>/<number>     one move of traffic from a stable revision to a candidate
@@ -15,6 +16,8 @@ Keys in use (a key's parts are separated by `/` and contain none):
     key/<key id>                  the hash of an API key, its scopes and systems
     lease/<name>                  who may act (controller epoch)
     cluster/<name>                a local cluster that `up` started: addresses and processes
+
+A <number> is written by `numbered`, so that the order of keys is the order of numbers.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ class Entry:
     key: str
     value: JsonObject
     version: int
-    """Rises by one at each write of the key; a deleted and recreated key goes on counting from where it was read."""
+    """Rises by one at each write of the key. A deleted key goes on counting, so a stale version never matches again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,14 @@ class Put:
     expect: int | None
 
 
+def numbered(number: int) -> str:
+    """The number as part of a key: `00000042`."""
+    return f"{number:08d}"
+
+
 class Store(Protocol):
+    """Every method raises StoreUnavailable when the place fails, and StoreError for what no store can keep."""
+
     def get(self, key: str) -> Entry | None: ...
 
     def scan(self, prefix: str, *, limit: int | None = None, descending: bool = False) -> Sequence[Entry]:
