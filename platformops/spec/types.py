@@ -2,19 +2,72 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
+
+from platformops.errors import UserError
+from platformops.spec.conditions import MOST_DURATION_S, duration_s, percent, release_weights
+
+APPS = ("image",)
+"""The built-in applications."""
+
+
+def _refused(what: str) -> PydanticCustomError:
+    return PydanticCustomError("refused", "{what}", {"what": what})
+
+
+def _accepted_by(read: Callable[[Any], object]) -> AfterValidator:
+    def check(value: object) -> object:
+        try:
+            read(value)
+        except UserError as error:
+            raise _refused(error.message) from None
+        return value
+
+    return AfterValidator(check)
+
+
+def search_range(form: Mapping[str, JsonValue]) -> None:
+    """Raises UserError unless `form` is one of the four forms of `search.space`."""
+    kind, value = next(iter(form.items())) if len(form) == 1 else ("", None)
+    if kind == "choice" and isinstance(value, list) and value:
+        return
+    if kind not in ("log", "uniform", "int") or not isinstance(value, list) or len(value) != 2:
+        raise UserError(
+            "must be one of {log: [low, high]}, {uniform: [low, high]}, {int: [low, high]}, {choice: [...]}"
+        )
+    low, high = (_bound(v, kind) for v in value)
+    if low >= high:
+        raise UserError(f"must have a lower bound below its upper one (got {low:g} and {high:g})")
+    if kind == "log" and low <= 0:
+        raise UserError(f"must have bounds above 0, being logarithmic (got {low:g})")
+
+
+def _bound(value: JsonValue, kind: str) -> float:
+    types: tuple[type, ...] = (int,) if kind == "int" else (int, float)
+    if isinstance(value, bool) or not isinstance(value, types) or not math.isfinite(float(str(value))):
+        noun = "whole numbers" if kind == "int" else "finite numbers (an exponent is written 1.0e-4)"
+        raise UserError(f"must have two {noun} as bounds")
+    return float(str(value))
+
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Metric = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.]{0,62}$")]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
+Seconds = Annotated[float, Field(gt=0, le=MOST_DURATION_S)]
+Percentage = Annotated[str, _accepted_by(percent), Field(examples=["5%"])]
+Duration = Annotated[str, _accepted_by(duration_s), Field(examples=["90s", "6h"])]
 Devices = Literal["auto", "cpu", "gpu"]
 
 
 class Spec(BaseModel):
     """Frozen, strict, and without unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class SplitSpec(Spec):
@@ -26,13 +79,22 @@ class SplitSpec(Spec):
     by: Literal["content"] = "content"
     """Rows with equal pixels always fall on the same side."""
 
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-6:
+            raise _refused(f"train, validation and test must sum to 1 (they sum to {total:g})")
+        if self.train == 0 or self.validation == 0:
+            raise _refused("train and validation must have more than 0 of the rows")
+        return self
+
 
 class CheckSpec(Spec):
     missing_ratio: Ratio = 0.01
     """Largest share of rows that cannot be read before the run is refused; they are quarantined and listed."""
     classes: Literal["stable", "any"] = "any"
     """`stable` refuses classes that the champion does not know, and the loss of one that it knows."""
-    max_pixels: Annotated[int, Field(gt=0)] = 25_000_000
+    max_pixels: Annotated[int, Field(gt=0, le=1_000_000_000)] = 25_000_000
     """Of one image, checked in its header before it is decoded."""
 
 
@@ -52,79 +114,96 @@ class DataSpec(Spec):
     options: dict[str, JsonValue] = {}
     """Handed to the app's `parts`."""
 
+    @model_validator(mode="after")
+    def _has_test_rows(self) -> Self:
+        if self.split.test == 0 and self.test is None:
+            raise _refused("split.test is 0 and there is no data.test, so nothing would be left to evaluate on")
+        return self
+
 
 class SearchSpec(Spec):
     trials: Annotated[int, Field(ge=1, le=10_000)] = 8
-    epochs: Annotated[int, Field(ge=1)] | None = None
+    epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Longest trial; default a third of `train.epochs`."""
-    space: dict[str, dict[str, JsonValue]] = {}
+    space: dict[Metric, Annotated[dict[str, JsonValue], _accepted_by(search_range)]] = {}
     """Parameter -> one of `{log: [low, high]}`, `{uniform: [low, high]}`, `{int: [low, high]}`, `{choice: [...]}`."""
-    metric: str = "accuracy"
-    concurrent: Annotated[int, Field(ge=1)] = 2
-    time_limit_s: Annotated[float, Field(gt=0)] | None = None
+    metric: Metric = "accuracy"
+    concurrent: Annotated[int, Field(ge=1, le=1024)] = 2
+    time_limit_s: Seconds | None = None
 
 
 class TrainSpec(Spec):
     framework: Literal["torch"] = "torch"
-    model: str = "small_cnn"
+    model: Annotated[str, StringConstraints(min_length=1, max_length=128)] = "small_cnn"
     """`small_cnn`, `resnet9`, `torchvision:NAME`, or `own` for the app's `build_model`."""
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 10
-    batch_size: Annotated[int, Field(ge=1)] = 128
-    lr: Annotated[float, Field(gt=0)] = 0.01
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)] = 128
+    lr: Annotated[float, Field(gt=0, le=1e12)] = 0.01
     """Peak of the one-cycle schedule."""
-    weight_decay: Annotated[float, Field(ge=0)] = 5e-4
+    weight_decay: Annotated[float, Field(ge=0, le=1e6)] = 5e-4
     optimizer: Literal["sgd", "adamw"] = "sgd"
     label_smoothing: Ratio = 0.0
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 0
     params: dict[str, JsonValue] = {}
     """Options of the model: `width`, `dropout`..."""
-    workers: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    workers: Literal["auto"] | Annotated[int, Field(ge=1, le=4096)] = "auto"
     devices: Devices = "auto"
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    time_limit_s: Annotated[float, Field(gt=0)] | None = None
+    time_limit_s: Seconds | None = None
     """Training ends after the epoch in which this is reached; the schedule is fitted to it."""
-    max_failures: Annotated[int, Field(ge=0)] = 5
+    max_failures: Annotated[int, Field(ge=0, le=1000)] = 5
     """Crashed worker groups that are restarted from the last checkpoint before the step fails."""
 
 
 class ReleaseSpec(Spec):
-    steps: tuple[str, ...] = ("100%",)
+    steps: Annotated[tuple[str, ...], _accepted_by(release_weights)] = ("100%",)
     """`shadow` and rising percentages that end at 100%."""
-    false_alarms: str = "5%"
+    false_alarms: Percentage = "5%"
     on_fail: Literal["rollback", "pause"] = "rollback"
-    max_bake: str = "1h"
+    max_bake: Duration = "1h"
 
 
 class SloSpec(Spec):
-    p99_ms: Annotated[float, Field(gt=0)] = 250.0
-    errors: str = "0.1%"
+    p99_ms: Annotated[float, Field(gt=0, le=MOST_DURATION_S * 1000)] = 250.0
+    errors: Percentage = "0.1%"
 
 
 class ServeSpec(Spec):
-    replicas: tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] = (1, 1)
+    replicas: tuple[Annotated[int, Field(ge=1, le=10_000)], Annotated[int, Field(ge=1, le=10_000)]] = (1, 1)
     """Lower and upper bound of autoscaling on items in flight."""
-    cpus: Annotated[float, Field(ge=0)] = 0.1
+    cpus: Annotated[float, Field(ge=0, le=1024)] = 0.1
     """Logical CPUs that Ray reserves a replica."""
-    threads: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] | Literal["auto"] = "auto"
     batch: Annotated[int, Field(ge=1, le=1024)] = 64
     """Most items that travel together to a replica."""
-    timeout_s: Annotated[float, Field(gt=0)] = 10.0
-    max_queue: Annotated[int, Field(ge=1)] = 512
+    timeout_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
+    max_queue: Annotated[int, Field(ge=1, le=1_000_000)] = 512
     """Items waiting at one gateway before it answers 503."""
-    max_body_bytes: Annotated[int, Field(ge=1)] = 10 * 1024 * 1024
+    max_body_bytes: Annotated[int, Field(ge=1, le=1024**3)] = 10 * 1024 * 1024
     runtime: Literal["auto", "onnx", "torch"] = "auto"
     slo: SloSpec = SloSpec()
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        low, high = self.replicas
+        if low > high:
+            raise _refused(f"replicas must be [lower, upper] (got {low} above {high})")
+        if self.slo.p99_ms > 1000 * self.timeout_s:
+            raise _refused(
+                f"slo.p99_ms {self.slo.p99_ms:g} is longer than timeout_s {self.timeout_s:g} lets a request live"
+            )
+        return self
 
 
 class WatchSpec(Spec):
     drift: Literal["auto", "off"] = "auto"
     retrain: bool = False
-    cooldown: str = "6h"
+    cooldown: Duration = "6h"
 
 
 class HealthSpec(Spec):
     drain: Literal["expected_cost", "never"] = "expected_cost"
-    budget: str = "10%"
+    budget: Percentage = "10%"
 
 
 class EnvironmentSpec(Spec):
@@ -135,13 +214,13 @@ class StageSpec(Spec):
     """A stage of the user's own: `uses: module:function` takes a StageContext and `with` as keyword arguments."""
 
     name: Name
-    uses: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")]
+    uses: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$", max_length=200)]
     needs: tuple[Name, ...] = ()
     with_: dict[str, JsonValue] = Field(default={}, alias="with")
     sources: tuple[str, ...] = ()
     """Files or URIs whose bytes are part of the stage's identity."""
     retries: Annotated[int, Field(ge=0, le=100)] = 0
-    timeout_s: Annotated[float, Field(gt=0)] | None = None
+    timeout_s: Seconds | None = None
 
 
 class PlatformSpec(Spec):
@@ -153,7 +232,7 @@ class PlatformSpec(Spec):
     data: DataSpec | None = None
     search: SearchSpec | None = None
     train: TrainSpec = TrainSpec()
-    gates: dict[str, str] = {}
+    gates: dict[Metric, str] = {}
     """Metric -> condition: `">= 0.95"`, `"<= 80"`, `">= champion - 0.01 at 95%"`; `parity` -> `exact` or a
     tolerance."""
     stages: tuple[StageSpec, ...] = ()
