@@ -28,13 +28,17 @@ class Stage:
     """Uses the whole cluster: two such steps never run at once."""
 
 
+USES = "uses:"
+"""The entry of `StepKey.code` that names the function; no module can be called so."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepKey:
     """All that identifies a step; its fingerprint is the digest of this record and of nothing else."""
 
     stage: str
     code: Mapping[str, str]
-    """Module name -> digest of its source."""
+    """Module name -> digest of its source; and USES -> `module:function`."""
     params: JsonObject
     parents: Mapping[str, str]
     """Stage name -> fingerprint."""
@@ -64,11 +68,64 @@ class StepState(Enum):
     CANCELLED = "cancelled"
 
 
+class StepEvent(Enum):
+    CLAIMED = "claimed"
+    RENEWED = "renewed"
+    STOLEN = "stolen"
+    """Claimed from an owner that is dead or whose lease has run out."""
+    RETRIED = "retried"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    INVALIDATED = "invalidated"
+    """The artifact of a finished step is damaged or gone."""
+
+
 class RunState(Enum):
     RUNNING = "running"
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+
+
+class RunEvent(Enum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A process that holds leases; a process id alone is used again, hence its start time and its machine."""
+
+    host: str
+    """For people."""
+    machine: str
+    """Boot and process namespace: only there does `pid` mean anything."""
+    pid: int
+    started: int
+    """Start of the process in kernel ticks since boot."""
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why an attempt did not end well, as it crosses from the worker and into the journal."""
+
+    kind: str
+    """Class of the exception, or `Crashed`, `TimedOut`, `Stopped`."""
+    message: str
+    remedy: str | None = None
+    final: bool = False
+    """Trying again cannot help: the spec, the data or the disk has to change first."""
+    trace: str = ""
+    """For the log; never shown as the reason."""
+
+    @property
+    def reason(self) -> str:
+        return f"{self.message}\n  fix: {self.remedy}" if self.remedy else self.message
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +141,22 @@ class StepResult:
     """What the stage function returned."""
     reason: str = ""
     """Why it failed, waited or was not cached."""
+    manifest_digest: str | None = None
+    """With the fingerprint, opens the artifact; None unless the state is DONE."""
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StepPreview:
+    """What `plan` says of one step before anything runs."""
+
+    name: str
+    fingerprint: str
+    cached: bool
+    reasons: tuple[str, ...] = ()
+    """Why it is not cached, each a sentence: `params.train.epochs was 12, is 3`."""
+    seconds: float | None = None
+    """How long it took last time, under this or the last fingerprint of the stage."""
 
 
 @dataclass(frozen=True, slots=True)
