@@ -26,7 +26,7 @@ def json_schema() -> JsonObject:
 
 
 def _field_docstrings() -> Iterator[tuple[str, str, str]]:
-    """(model, field as written in YAML, docstring below it); read from the source, where Python keeps none at run time."""
+    """(model, field as written in YAML, docstring below it), from the source: Python keeps none at run time."""
     source = Path(types.__file__).read_text(encoding="utf-8")
     for model in (node for node in ast.parse(source).body if isinstance(node, ast.ClassDef)):
         for field, below in zip(model.body, model.body[1:], strict=False):
