@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from platformops.store.records import ABSENT, Entry, Put
+from platformops.store.records import ABSENT, Entry, JsonObject, Put
 
 PREFIX = "po_"
 """Lets secret scanners recognise a key that was committed by accident."""
@@ -48,9 +48,9 @@ class Identity:
 def new_key(*, scopes: Sequence[str], systems: Sequence[str], now: float, expires_at: float | None = None) -> NewKey:
     """A fresh key of 256 random bits, and the write that makes the store know its hash."""
     unknown = [s for s in scopes if s not in SCOPES]
-    assert scopes and not unknown, f"scopes are {SCOPES}"
+    assert not unknown, f"scopes are {SCOPES}"
     token = PREFIX + secrets.token_urlsafe(32)
-    record = {
+    record: JsonObject = {
         "sha256": digest(token.encode()),
         "scopes": list(scopes),
         "systems": list(systems),

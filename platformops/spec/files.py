@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from glob import has_magic
 from pathlib import Path
 
@@ -15,23 +15,25 @@ from platformops.spec.echo import did_you_mean, escaped, nearest, shown
 from platformops.spec.types import APPS
 from platformops.store.records import Json
 
-SCHEMES = ("sklearn", "torchvision", "s3", "data")
+SCHEMES = ("sklearn", "torchvision", "s3", "gs", "data", "stage")
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(//)?(.*)", re.DOTALL)
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def file_problems(tree: Mapping[str, Json], *, root: Path, data_root: Path | None) -> Iterator[Problem]:
-    """What is missing below `root`, the spec's folder, or below `data_root`, where `data://` points."""
+def file_problems(
+    tree: Mapping[str, Json], *, root: Path, code_roots: Sequence[Path], data_root: Path | None
+) -> Iterator[Problem]:
+    """What is missing below `root`, the spec's folder, below `code_roots`, or below `data_root` (`data://`)."""
     app = tree.get("app")
     if isinstance(app, str) and app not in APPS and app.endswith(".py") and not _is_file_below(root, app):
         yield ("app",), f"there is no file {escaped(app)} beside the spec{_near_file(root, app)}"
     for place, source in _sources(tree):
-        problem = source_problem(source, root=root, data_root=data_root)
+        problem = source_problem(source, root=root, data_root=data_root) or _app_source_problem(tree, place, source)
         if problem:
             yield place, problem
     for i, stage in enumerate(entries(tree, "stages")):
         uses = stage.get("uses") if isinstance(stage, Mapping) else None
-        problem = _uses_problem(uses, root) if isinstance(uses, str) and uses.count(":") == 1 else None
+        problem = _uses_problem(uses, code_roots) if isinstance(uses, str) and uses.count(":") == 1 else None
         if problem:
             yield ("stages", i, "uses"), problem
 
@@ -58,9 +60,15 @@ def source_problem(source: str, *, root: Path, data_root: Path | None) -> str | 
         return f"must be a path or one of {known} (got {shown(source)}){nearest(name, SCHEMES)}"
     if name == "data":
         return _data_problem(source, rest, data_root)
-    if name == "sklearn" and rest != "digits":
-        return f"only digits comes with scikit-learn as images (got {shown(source)}); did you mean 'sklearn://digits'?"
-    return None if re.fullmatch(r"[\w][\w./*?=-]*", rest) else f"names nothing (got {shown(source)})"
+    return None if re.fullmatch(r"\w[\w./*?=-]*", rest) else f"names nothing (got {shown(source)})"
+
+
+def _app_source_problem(tree: Mapping[str, Json], place: Place, source: str) -> str | None:
+    """Of scikit-learn's data sets only the digits are images."""
+    scheme, _, rest = source.partition("://")
+    if place[0] == "data" and tree.get("app") in APPS and scheme == "sklearn" and rest != "digits":
+        return f"holds no images (got {shown(source)}); did you mean 'sklearn://digits'?"
+    return None
 
 
 def _data_problem(source: str, rest: str, data_root: Path | None) -> str | None:
@@ -101,20 +109,20 @@ def _near_file(root: Path, relative: str) -> str:
     return nearest(relative, names)
 
 
-def _uses_problem(uses: str, root: Path) -> str | None:
-    """Code is taken from beside the spec or from this package: a file that names `os:system` must not reach it."""
+def _uses_problem(uses: str, code_roots: Sequence[Path]) -> str | None:
+    """Code comes from the user's own folders or this package: a spec that says `os:system` must not reach it."""
     module, _, function = uses.partition(":")
     top, *below = module.split(".")
     if top in sys.stdlib_module_names:
         return (
             f"{top} is a module of Python itself; a stage is a function in a file beside the spec (got {shown(uses)})"
         )
-    folder = _PACKAGE.parent if top == _PACKAGE.name else root
-    base = folder.joinpath(top, *below)
-    path = next((p for p in (base.with_suffix(".py"), base / "__init__.py") if p.is_file()), None)
-    if path is None:
-        return f"there is no {'/'.join([top, *below])}.py beside the spec (got {shown(uses)})"
-    return _function_problem(path, function, uses)
+    for root in [_PACKAGE.parent] if top == _PACKAGE.name else code_roots:
+        base = root.joinpath(top, *below)
+        for path in (base.with_suffix(".py"), base / "__init__.py"):
+            if path.is_file():
+                return _function_problem(path, function, uses)
+    return f"there is no {'/'.join([top, *below])}.py beside the spec (got {shown(uses)})"
 
 
 def _function_problem(path: Path, function: str, uses: str) -> str | None:

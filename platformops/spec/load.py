@@ -24,7 +24,7 @@ def load_spec(
     """The spec in the file at `path`, with `overrides` (`train.epochs=3`) laid over it.
 
     Raises SpecError with every problem. `data_root` is where `data://` points. With `check_files` the app, the code
-    of stages and local data must exist; relative paths start at the file's own folder.
+    of stages and local data must exist; relative paths start at the file's own folder, code also at the working one.
     """
     name = escaped(str(path))
     document = overridden(parse(read_text(path), name), overrides)
@@ -46,7 +46,7 @@ def validated(document: Document, name: str, *, root: Path | None, data_root: Pa
         document.add_all(translated(error, document, PlatformSpec).items())
     document.add_all(whole_spec_problems(tree))
     if root is not None:
-        document.add_all(file_problems(tree, root=root, data_root=data_root))
+        document.add_all(file_problems(tree, root=root, code_roots=(root, Path.cwd()), data_root=data_root))
     if spec is None or document.problems:
         raise _refusal(document, name)
     return spec

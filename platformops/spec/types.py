@@ -180,6 +180,12 @@ class ServeSpec(Spec):
     max_queue: Annotated[int, Field(ge=1, le=1_000_000)] = 512
     """Items waiting at one gateway before it answers 503."""
     max_body_bytes: Annotated[int, Field(ge=1, le=1024**3)] = 10 * 1024 * 1024
+    max_items: Annotated[int, Field(ge=1, le=100_000)] = 256
+    """Most images of one request."""
+    max_pixels: Annotated[int, Field(gt=0, le=1_000_000_000)] = 25_000_000
+    """Of one image, checked in its header before it is decoded."""
+    max_requests_per_s: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    """Of one key at one gateway; above it the answer is 429."""
     runtime: Literal["auto", "onnx", "torch"] = "auto"
     slo: SloSpec = SloSpec()
 
