@@ -1,9 +1,9 @@
-"""Plain records of the delivery room: revisions, gates, rollouts, decisions."""
+"""Plain records of the delivery room: revisions, evidence, gates, rollouts, actions, decisions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from platformops.store.records import Json, JsonObject
@@ -15,7 +15,7 @@ class Revision:
 
     system: str
     number: int
-    """Of the revision: rises by one at each release of the system."""
+    """Of the revision: that of the rollout which brought it, so it rises at each release of the system."""
     version: int
     """Of the model."""
     artifact: str
@@ -24,11 +24,105 @@ class Revision:
     replicas_min: int
     replicas_max: int
     options: JsonObject = field(default_factory=dict)
+    """The spec's `serve` section."""
+    model: str = ""
+    evaluation: str = ""
+    """Fingerprint of the evaluation step: predictions, metrics and the rows that parity replays."""
+    evaluation_digest: str = ""
+    classes: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
         """Also the name of the Serve application."""
         return f"{self.system}-r{self.number}"
+
+    @property
+    def version_name(self) -> str:
+        return f"{self.model or self.system}:v{self.version}"
+
+    def serves_the_same(self, other: Revision | None) -> bool:
+        """Whether releasing one where the other is stable would change nothing."""
+        return other is not None and replace(self, number=0) == replace(other, number=0)
+
+
+class RevisionState(Enum):
+    ABSENT = "absent"
+    STARTING = "starting"
+    READY = "ready"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionStatus:
+    """What is seen of a deployed revision."""
+
+    state: RevisionState
+    ready: int = 0
+    """Replicas that take requests."""
+    wanted: int = 0
+    """Replicas that there should be now."""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Bound:
+    """A figure, or its difference from the champion's, with the one-sided bound that a gate asked for."""
+
+    figure: float
+    champion: float | None
+    bound: float
+    """Of `figure`; of `figure - champion` when there is a champion."""
+    rows: int
+    paired: bool
+    """True when both models answered the same rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """What the evaluation artifacts say of the candidate and the champion."""
+
+    metrics: Mapping[str, float]
+    champion: str = ""
+    """`digits:v3`; empty at the first release."""
+    champion_metrics: Mapping[str, float] = field(default_factory=dict)
+    bounds: Mapping[str, Bound] = field(default_factory=dict)
+    """By the name of the gate that wants it."""
+    problem: str = ""
+    """Why nothing could be read; everything else is then empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class ParityReport:
+    """Answers of the live endpoint against the offline evaluation, row by row."""
+
+    rows: int
+    largest: float
+    """Largest absolute difference of a probability."""
+    worst: str
+    """Id of the row that has it."""
+    other_labels: tuple[str, ...] = ()
+    """`row 17: cat offline, dog live`, where it is no tie."""
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What the candidate's real endpoint did with held-out rows."""
+
+    asked: int
+    answered: int
+    latencies_ms: tuple[float, ...]
+    """Of answered requests sent one after the other, rising."""
+    parity: ParityReport | None
+    problem: str = ""
+    """Of the first request that was not answered."""
+
+
+class ExaminationKind(Enum):
+    OFFLINE = "offline"
+    ENDPOINT = "endpoint"
+
+
+Examined = Evaluation | Replay
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +132,8 @@ class GateResult:
     reason: str
     """With the figure, the limit and by how much: `accuracy 0.91 is 0.04 below the limit 0.95`."""
     evidence: JsonObject = field(default_factory=dict)
+    would_change: str = ""
+    """What would have led to the other result."""
 
 
 class RolloutState(Enum):
@@ -52,10 +148,9 @@ class RolloutState(Enum):
 
 
 class RolloutEvent(Enum):
-    STARTED = "started"
-    DEPLOYED = "deployed"
     GATE_PASSED = "gate_passed"
     GATE_FAILED = "gate_failed"
+    DEPLOYED = "deployed"
     STEP_PASSED = "step_passed"
     COMPLETED = "completed"
     HARMED = "harmed"
@@ -72,11 +167,35 @@ class Rollout:
     stable: Revision | None
     state: RolloutState
     step: int
-    """Index in `release.steps`."""
+    """Index in `steps`."""
+    steps: tuple[str, ...]
+    """The spec's `release.steps`."""
+    conditions: Mapping[str, str]
+    """The spec's `gates`."""
     gates: tuple[GateResult, ...]
     reason: str
     started_at: float
     changed_at: float
+
+    @property
+    def name(self) -> str:
+        """Also its subject in `platformops why`."""
+        return f"{self.system}:rollout-{self.number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that a rollout is judged on at one instant."""
+
+    candidate: RevisionStatus
+    evaluation: Evaluation | None = None
+    replay: Replay | None = None
+    routed: bool = False
+    """Whether the router follows the route that the store holds."""
+    abort: str = ""
+    """Why a person wants it to end; empty when nobody does."""
+    watched_since: float = 0.0
+    """Since when a controller has been looking: what nobody watched does not count against a deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +205,8 @@ class Route:
     system: str
     weights: Mapping[str, float]
     token: int
-    """Fencing token: a router refuses a route older than the one it has."""
+    """Fencing token: a router refuses a route older than the one it has. It is the version of the system's record that
+    brought the route, so it only rises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +217,56 @@ class System:
     stable: Revision | None
     route: Route | None
     serve: JsonObject
-    """The spec's `serve` section: limits that the gateway keeps."""
+    """The `serve` section of stable (of the first candidate before there is one): limits that the gateway keeps."""
     classes: tuple[str, ...]
     wanted: str
     """`up` or `down`."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeployRevision:
+    """The revision runs."""
+
+    revision: Revision
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveRevision:
+    """Nothing runs under this name."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetRoute:
+    """The router follows this route, unless it has a newer one."""
+
+    route: Route
+
+
+@dataclass(frozen=True, slots=True)
+class SetAlias:
+    """The alias points at this version; `expect` is where it was seen to point (0: nowhere)."""
+
+    model: str
+    alias: str
+    number: int
+    expect: int
+
+
+@dataclass(frozen=True, slots=True)
+class Examine:
+    """Evidence of this kind is being gathered for the rollout."""
+
+    kind: ExaminationKind
+    rollout: Rollout
+
+    @property
+    def key(self) -> str:
+        return f"{self.rollout.name}/{self.kind.value}"
+
+
+Action = DeployRevision | RemoveRevision | SetRoute | SetAlias | Examine
 
 
 @dataclass(frozen=True, slots=True)
