@@ -1,0 +1,264 @@
+"""Preparation on Ray Data: the raw source in, memory-mappable uint8 shards of three splits out."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from platformops.apps.contract import App, Batch, Part, Preparation
+from platformops.apps.load import load_app
+from platformops.apps.prepared import SplitRows, write_dataset, write_shard
+from platformops.errors import BadInput, DataRefused
+from platformops.on_ray.read import Chunk, Reader, unpack
+from platformops.on_ray.session import nodes
+from platformops.spec.types import CheckSpec, SplitSpec
+from platformops.store.records import Json, JsonObject
+
+SHARD_BYTES = 256 * 1024 * 1024
+TASKS_A_CPU = 4
+"""Groups of parts for each CPU: enough to even out slow ones, few enough that starting tasks stays cheap."""
+SAMPLE_ROWS = 32
+NO_PROGRESS_S = 120
+RAW_ROWS_KEPT = 64
+SPLIT_NAMES = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `data` of the spec asks for, with data:// already resolved."""
+
+    app: str
+    root: Path
+    source: str
+    test: str | None
+    split: SplitSpec
+    operations: Sequence[Mapping[str, Json]]
+    check: CheckSpec
+    options: JsonObject
+
+
+@dataclass
+class _Split:
+    """One split while it is being written: full shards go to disk, so memory stays bounded."""
+
+    directory: Path
+    name: str
+    shards: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    waiting: list[Batch] = field(default_factory=list)
+    raw: list[tuple[str, str, bytes]] = field(default_factory=list)
+    sums: NDArray[np.float64] | None = None
+    pixels: int = 0
+
+    def add(self, chunk: Chunk) -> None:
+        self.waiting.append(chunk.images)
+        self.labels += chunk.labels
+        self.ids += chunk.ids
+        room = RAW_ROWS_KEPT - len(self.raw)
+        self.raw += list(zip(chunk.ids, chunk.labels, chunk.raw, strict=False))[:room]
+        if self.name == "train":
+            self._measure(chunk.images)
+        if sum(images.nbytes for images in self.waiting) >= SHARD_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.waiting:
+            images = np.concatenate(self.waiting)
+            self.shards.append(write_shard(self.directory, self.name, len(self.shards), images))
+            self.waiting = []
+
+    def _measure(self, images: Batch) -> None:
+        flat = images.reshape(-1, images.shape[-1]).astype(np.float64) / 255.0
+        sums = np.stack([flat.sum(axis=0), (flat**2).sum(axis=0)])
+        self.sums = sums if self.sums is None else self.sums + sums
+        self.pixels += len(flat)
+
+    def statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation a channel, on the 0 to 1 scale."""
+        assert self.sums is not None
+        mean, square = self.sums / self.pixels
+        deviation = np.sqrt(np.maximum(square - mean**2, 1e-8))
+        return [float(x) for x in mean], [float(x) for x in deviation]
+
+
+def prepare(request: Request, output: Path, progress: Callable[[float | None, str], None]) -> JsonObject:
+    """Writes the prepared dataset to `output` and returns its counts. Raises DataRefused with figures and reasons."""
+    app = load_app(request.app, request.root)
+    parts = app.parts(request.source, request.options)
+    test_parts = app.parts(request.test, request.options) if request.test else ()
+    preparation = app.settle(app.operations(request.operations), _samples(app, parts, request.check.max_pixels))
+    splits = {name: _Split(output, name) for name in SPLIT_NAMES}
+    quarantine: list[dict[str, str]] = []
+    seen_in_test: set[str] = set()
+    digest, dropped = hashlib.sha256(), 0
+    stages = [(test_parts, "test"), (parts, None)] if test_parts else [(parts, None)]
+    for source_parts, forced in stages:
+        for chunk in _chunks(app, request, preparation, source_parts, forced, quarantine, progress):
+            kept = _without(chunk, seen_in_test) if forced is None and test_parts else chunk
+            dropped += len(chunk.ids) - len(kept.ids)
+            if forced == "test":
+                seen_in_test.update(chunk.digests)
+            if kept.ids:
+                splits[kept.split].add(kept)
+                digest.update("".join(kept.digests).encode())
+    return _finish(request, preparation, splits, quarantine, dropped, digest.hexdigest(), output)
+
+
+def _chunks(
+    app: App,
+    request: Request,
+    preparation: Preparation,
+    parts: Sequence[Part],
+    forced_split: str | None,
+    quarantine: list[dict[str, str]],
+    progress: Callable[[float | None, str], None],
+) -> Iterator[Chunk]:
+    """Chunks in the order of the source, read by tasks all over the cluster."""
+    groups = _grouped(parts, sum(int(n.cpus) for n in nodes()) * TASKS_A_CPU)
+    reader = Reader(
+        app_ref=request.app,
+        root=str(request.root),
+        groups=groups,
+        operations=preparation.operations[: preparation.stored_operations],
+        split=request.split,
+        forced_split=forced_split,
+        max_pixels=request.check.max_pixels,
+    )
+    _configure()
+    dataset = ray.data.from_items([{"group": i} for i in range(len(groups))], override_num_blocks=len(groups))
+    rows = 0
+    for record in dataset.map_batches(reader, batch_size=1, num_cpus=1).iter_rows():
+        packed = unpack(record["meta"], record["payload"])
+        quarantine += packed.quarantine
+        rows += sum(len(chunk.ids) for chunk in packed.chunks)
+        progress(None, f"{rows} rows read" + (f", {len(quarantine)} quarantined" if quarantine else ""))
+        _refuse_early(request.check, rows, quarantine)
+        yield from packed.chunks
+
+
+def _configure() -> None:
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.execution_options.preserve_order = True
+    context.execution_no_progress_timeout_s = NO_PROGRESS_S
+    context.retried_map_errors = []
+
+
+def _grouped(parts: Sequence[Part], groups: int) -> list[list[Part]]:
+    """Neighbouring parts together, at most `groups` of about equal size, in order."""
+    size = max(1, -(-len(parts) // max(1, groups)))
+    return [list(parts[i : i + size]) for i in range(0, len(parts), size)]
+
+
+def _samples(app: App, parts: Sequence[Part], max_pixels: int) -> list[Batch]:
+    """The first readable images of the source: enough to see their channels and size."""
+    samples: list[Batch] = []
+    for row in itertools.islice((row for part in parts for row in app.rows(part)), SAMPLE_ROWS * 8):
+        if not row.problem and len(samples) < SAMPLE_ROWS:
+            try:
+                samples.append(app.decode(row.content, max_pixels=max_pixels))
+            except BadInput:
+                continue
+    if not samples:
+        raise DataRefused("the source has no readable row", remedy="check data.source and data.columns")
+    return samples
+
+
+def _without(chunk: Chunk, digests: set[str]) -> Chunk:
+    keep = [i for i, digest in enumerate(chunk.digests) if digest not in digests]
+    if len(keep) == len(chunk.ids):
+        return chunk
+    ids, labels, kept = ([values[i] for i in keep] for values in (chunk.ids, chunk.labels, chunk.digests))
+    return Chunk(chunk.split, chunk.images[keep], ids, labels, kept, raw=[])
+
+
+def _refuse_early(check: CheckSpec, rows: int, quarantine: Sequence[Mapping[str, str]], *, least: int = 2000) -> None:
+    """Ends a hopeless reading after `least` rows instead of after all of them."""
+    total = rows + len(quarantine)
+    if total >= least and len(quarantine) > 2 * check.missing_ratio * total:
+        _refuse_quarantine(check, total, quarantine)
+
+
+def _refuse_quarantine(check: CheckSpec, total: int, quarantine: Sequence[Mapping[str, str]]) -> None:
+    first = "; ".join(f"{entry['id']}: {entry['reason']}" for entry in quarantine[:3])
+    raise DataRefused(
+        f"{len(quarantine)} of {total} rows cannot be read ({len(quarantine) / total:.1%}, "
+        f"allowed {check.missing_ratio:.1%}): {first}",
+        remedy="repair the rows, or raise data.check.missing_ratio to go on without them",
+    )
+
+
+def _finish(
+    request: Request,
+    preparation: Preparation,
+    splits: Mapping[str, _Split],
+    quarantine: Sequence[Mapping[str, str]],
+    dropped: int,
+    digest: str,
+    output: Path,
+) -> JsonObject:
+    rows = sum(len(split.ids) for split in splits.values())
+    if len(quarantine) > request.check.missing_ratio * (rows + len(quarantine)):
+        _refuse_quarantine(request.check, rows + len(quarantine), quarantine)
+    for split in splits.values():
+        split.flush()
+    classes = _classes(splits)
+    mean, std = splits["train"].statistics()
+    numbers = {name: number for number, name in enumerate(classes)}
+    write_dataset(
+        output,
+        classes=classes,
+        preparation=preparation,
+        mean=preparation.mean or mean,
+        std=preparation.std or std,
+        splits={
+            name: SplitRows(split.shards, [numbers[label] for label in split.labels], split.ids)
+            for name, split in splits.items()
+        },
+        quarantine=quarantine,
+        digest=digest,
+    )
+    _write_raw_rows(output, splits["test"], numbers)
+    counts: dict[str, Json] = {name: len(split.ids) for name, split in splits.items()}
+    return counts | {"quarantined": len(quarantine), "duplicates_dropped": dropped, "classes": list(classes)}
+
+
+def _classes(splits: Mapping[str, _Split]) -> list[str]:
+    """All class names, numbers in numerical order. Raises DataRefused where a split or class cannot be used."""
+    empty = [name for name in SPLIT_NAMES if not splits[name].ids]
+    if empty:
+        counts = ", ".join(f"{name} {len(splits[name].ids)}" for name in SPLIT_NAMES)
+        raise DataRefused(
+            f"split {empty[0]} has no rows ({counts})", remedy="give it a larger share in data.split, or more rows"
+        )
+    trained = set(splits["train"].labels)
+    if len(trained) < 2:
+        raise DataRefused(
+            f"the train split has {len(trained)} class: {sorted(trained)}", remedy="a classifier needs two"
+        )
+    unknown = sorted((set(splits["validation"].labels) | set(splits["test"].labels)) - trained)
+    if unknown:
+        raise DataRefused(
+            f"classes {unknown[:5]} have no row in the train split", remedy="add rows of them, or remove them"
+        )
+    return sorted(trained, key=lambda name: (0, int(name), "") if name.isdecimal() else (1, 0, name))
+
+
+def _write_raw_rows(output: Path, test: _Split, numbers: Mapping[str, int]) -> None:
+    """Some test rows as they came, to be sent through the real endpoint later."""
+    contents = [raw for _, _, raw in test.raw]
+    np.savez(
+        output / "raw-test-rows.npz",
+        content=np.frombuffer(b"".join(contents), dtype=np.uint8),
+        offsets=np.cumsum([0, *(len(content) for content in contents)]),
+        labels=np.array([numbers[label] for _, label, _ in test.raw], dtype=np.int64),
+        ids=np.array([row_id for row_id, _, _ in test.raw]),
+    )

@@ -1,0 +1,177 @@
+"""Search on Ray Tune: ASHA stops poor trials early, Optuna proposes the next ones; an interrupted search goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler
+from ray.tune.search.optuna import OptunaSearch
+
+from platformops.apps.load import load_app
+from platformops.apps.prepared import open_prepared
+from platformops.clock import SystemClock
+from platformops.errors import StageFailed, UserError
+from platformops.frameworks.torch import fit
+from platformops.on_ray.session import nodes
+from platformops.on_ray.training_worker import model_params
+from platformops.spec.types import SearchSpec, TrainSpec
+from platformops.store.records import Json, JsonObject
+
+CPUS_A_TRIAL = 0.5
+"""Reserved; a trial computes on one thread. Half, so that served replicas do not keep trials from starting."""
+REDUCTION = 3
+
+
+def search(
+    *,
+    app: str,
+    root: Path,
+    dataset_directory: Path,
+    spec: SearchSpec,
+    settings: TrainSpec,
+    scratch: Path,
+    output: Path,
+    progress: Callable[[float | None, str], None],
+) -> JsonObject:
+    """Writes `best.json` (the best parameters and every trial) and returns the best trial's figures."""
+    epochs = spec.epochs or max(1, settings.epochs // 3)
+    base = settings.model_copy(update={"epochs": epochs, "time_limit_s": None})
+    trainable = tune.with_resources(
+        tune.with_parameters(
+            run_trial, app=app, root=str(root), dataset=str(dataset_directory), base=base.model_dump(mode="json")
+        ),
+        {"CPU": CPUS_A_TRIAL},
+    )
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    results = _tuner(trainable, spec, settings, epochs, scratch / "search", progress).fit()
+    finished = [r for r in results if r.metrics and "accuracy" in r.metrics]
+    if not finished:
+        raise StageFailed(f"none of the {spec.trials} trials finished: {_first_error(results)}")
+    best = max(finished, key=lambda r: float(r.metrics["accuracy"]))
+    trials: list[Json] = [
+        {"params": r.config, "accuracy": r.metrics["accuracy"], "epochs": r.metrics["epoch"]} for r in finished
+    ]
+    found: JsonObject = {"params": best.config, "accuracy": best.metrics["accuracy"], "trials": trials}
+    (output / "best.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
+    return {"params": best.config, "validation_accuracy": best.metrics["accuracy"], "trials": len(trials)}
+
+
+def run_trial(config: Mapping[str, Any], *, app: str, root: str, dataset: str, base: JsonObject) -> None:
+    """One trial: a short training on one thread that reports its validation accuracy after each epoch."""
+    import torch
+
+    torch.set_num_threads(1)
+    settings = with_found(TrainSpec.model_validate_json(json.dumps(base)), config)
+    prepared = open_prepared(Path(dataset))
+    fit(
+        load_app(app, Path(root)),
+        prepared,
+        model_params(prepared, settings),
+        settings,
+        clock=SystemClock(),
+        on_epoch=lambda report: tune.report(
+            {"epoch": report.epoch, "accuracy": report.accuracy or 0.0, "loss": report.loss}
+        ),
+    )
+
+
+def with_found(settings: TrainSpec, found: Mapping[str, Json]) -> TrainSpec:
+    """The training settings with searched parameters: those of TrainSpec by name, all others as options of the model."""
+    own = {k: v for k, v in found.items() if k in TrainSpec.model_fields and k != "params"}
+    options = {k: v for k, v in found.items() if k not in TrainSpec.model_fields}
+    merged = settings.model_dump(mode="json") | own
+    merged["params"] = {**settings.params, **options}
+    return TrainSpec.model_validate_json(json.dumps(merged))
+
+
+def parameter_space(space: Mapping[str, Mapping[str, Json]]) -> dict[str, Any]:
+    """The spec's `search.space` in Ray Tune's terms."""
+    return {name: _domain(name, domain) for name, domain in space.items()}
+
+
+def _domain(name: str, domain: Mapping[str, Json]) -> Any:  # noqa: ANN401 - Ray Tune's domains share no public type
+    match dict(domain):
+        case {"log": [float() | int() as low, float() | int() as high]}:
+            return tune.loguniform(float(low), float(high))
+        case {"uniform": [float() | int() as low, float() | int() as high]}:
+            return tune.uniform(float(low), float(high))
+        case {"int": [int() as low, int() as high]}:
+            return tune.randint(low, high + 1)
+        case {"choice": [*values]}:
+            return tune.choice(list(values))
+    raise UserError(
+        f"search.space.{name}: {dict(domain)} is not a range",
+        remedy="write {log: [low, high]}, {uniform: [low, high]}, {int: [low, high]} or {choice: [...]}",
+    )
+
+
+def _tuner(
+    trainable: object,
+    spec: SearchSpec,
+    settings: TrainSpec,
+    epochs: int,
+    folder: Path,
+    progress: Callable[[float | None, str], None],
+) -> tune.Tuner:
+    callback = _TrialNews(spec.trials, progress)
+    if tune.Tuner.can_restore(str(folder)):
+        tuner = tune.Tuner.restore(str(folder), trainable, resume_unfinished=True, restart_errored=True)
+        tuner._local_tuner._run_config.callbacks = [callback]
+        return tuner
+    cpus = int(sum(n.cpus for n in nodes()))
+    return tune.Tuner(
+        trainable,
+        param_space=parameter_space(spec.space),
+        tune_config=tune.TuneConfig(
+            metric="accuracy",
+            mode="max",
+            num_samples=spec.trials,
+            search_alg=OptunaSearch(seed=settings.seed),
+            scheduler=ASHAScheduler(
+                time_attr="epoch", max_t=epochs, grace_period=max(1, epochs // 4), reduction_factor=REDUCTION
+            ),
+            max_concurrent_trials=max(1, min(spec.concurrent, cpus)),
+            time_budget_s=spec.time_limit_s,
+            reuse_actors=True,
+        ),
+        run_config=tune.RunConfig(
+            name=folder.name,
+            storage_path=str(folder.parent),
+            verbose=0,
+            failure_config=tune.FailureConfig(max_failures=2),
+            callbacks=[callback],
+        ),
+    )
+
+
+def _first_error(results: tune.ResultGrid) -> str:
+    errors = [str(error).strip().splitlines()[-1] for error in results.errors]
+    return errors[0][:300] if errors else "no error was reported"
+
+
+class _TrialNews(tune.Callback):
+    """Counts finished trials for the person who waits; lives in the driver, so it can call it."""
+
+    def __init__(self, trials: int, progress: Callable[[float | None, str], None]) -> None:
+        self._trials, self._progress = trials, progress
+        self._ended, self._best = 0, 0.0
+
+    def __getstate__(self) -> dict[str, int]:
+        return {"_trials": self._trials}  # Ray Tune saves its callbacks; a connection to a terminal cannot be saved
+
+    def on_trial_result(self, iteration: int, trials: object, trial: object, result: Any, **_: object) -> None:  # noqa: ANN401
+        self._best = max(self._best, float(result.get("accuracy", 0.0)))
+        self._tell()
+
+    def on_trial_complete(self, iteration: int, trials: object, trial: object, **_: object) -> None:
+        self._ended += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        ratio = min(1.0, self._ended / self._trials)
+        self._progress(ratio, f"{self._ended}/{self._trials} trials, best validation accuracy {self._best:.3f}")

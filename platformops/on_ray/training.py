@@ -1,0 +1,172 @@
+"""Training on Ray Train: data-parallel workers that checkpoint by our own manifest and resume from it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+import ray.train
+from ray.experimental import internal_kv
+
+from platformops.apps.prepared import PreparedDataset, open_prepared
+from platformops.errors import PlatformError, StageFailed
+from platformops.on_ray.layout import Capacity, Layout, training_layout
+from platformops.on_ray.session import nodes
+from platformops.on_ray.training_worker import TrainingOrder, model_params, run_worker
+from platformops.spec.types import TrainSpec
+from platformops.store.records import JsonObject
+
+if TYPE_CHECKING:
+    pass
+
+POLL_S = 0.25
+"""Of the Train controller: `report()` returns only after the poll that took the report before it."""
+ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(POLL_S),
+    "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "30",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1",
+}
+WORKER_ENVIRONMENT = {
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "3",
+    # Large batches otherwise go back to the kernel after each step and fault in again: 1.7 times the CPU time.
+    "MALLOC_MMAP_THRESHOLD_": str(2**30),
+    "MALLOC_TRIM_THRESHOLD_": str(2**32),
+    "MALLOC_TOP_PAD_": str(2**26),
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+
+
+def train(
+    *,
+    app: str,
+    root: Path,
+    dataset_directory: Path,
+    settings: TrainSpec,
+    scratch: Path,
+    output: Path,
+    name: str,
+    progress: Callable[[float | None, str], None],
+) -> JsonObject:
+    """Fits the model on the cluster and leaves its artifact in `output`; continues from `scratch` where it can."""
+    dataset = open_prepared(dataset_directory)
+    model_params(dataset, settings)
+    layout = layout_for(dataset, settings)
+    progress(None, f"starting {layout.num_workers} worker(s), {layout.threads} thread(s) each: {layout.reason}")
+    order = TrainingOrder(
+        app=app,
+        root=str(root),
+        dataset=str(dataset_directory),
+        settings=settings.model_dump(mode="json"),
+        checkpoints=str(scratch / "checkpoints"),
+        output=str(output),
+        threads=layout.threads,
+        use_gpu=layout.use_gpu,
+        news_key=f"train/{name}",
+    )
+    os.environ.update(ENVIRONMENT)
+    with _News(order.news_key, progress):
+        _fit_on_cluster(order, layout, settings.max_failures, scratch / "ray", f"{name}-{time.time_ns()}")
+    return _summary(output)
+
+
+def layout_for(dataset: PreparedDataset, settings: TrainSpec) -> Layout:
+    """Where the workers of this training go on the cluster as it is now."""
+    capacities = [Capacity(n.cpus, n.gpus, n.cpus) for n in nodes()]
+    rows = dataset.splits["train"].rows * settings.epochs
+    return training_layout(capacities, workers=settings.workers, devices=settings.devices, num_rows=rows)
+
+
+def _fit_on_cluster(order: TrainingOrder, layout: Layout, max_failures: int, storage: Path, run_name: str) -> None:
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    resources: dict[str, float] = {"CPU": layout.cpus_per_worker}
+    if layout.use_gpu:
+        resources["GPU"] = 1
+    trainer = TorchTrainer(
+        run_worker,
+        train_loop_config=asdict(order),
+        torch_config=TorchConfig(backend="nccl" if layout.use_gpu else "gloo", timeout_s=120),
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=layout.num_workers, use_gpu=layout.use_gpu, resources_per_worker=resources
+        ),
+        run_config=ray.train.RunConfig(
+            name=run_name,
+            storage_path=str(storage),
+            failure_config=ray.train.FailureConfig(max_failures=max_failures, controller_failure_limit=5),
+            worker_runtime_env={"env_vars": {**WORKER_ENVIRONMENT, "OMP_NUM_THREADS": str(layout.threads)}},
+        ),
+    )
+    try:
+        trainer.fit()
+    except ray.train.WorkerGroupError as error:
+        raise _cause(error) from error
+    except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
+        raise StageFailed(f"training ended: {_short(error)}") from error
+    finally:
+        shutil.rmtree(storage / run_name, ignore_errors=True)
+
+
+def _cause(error: ray.train.WorkerGroupError) -> PlatformError:
+    """A worker's own error for people, where it had one; else what happened to it."""
+    for failure in error.worker_failures.values():
+        cause: BaseException | None = failure
+        while cause is not None:
+            if isinstance(cause, PlatformError):
+                return cause
+            cause = getattr(cause, "cause", None) or cause.__cause__
+    return StageFailed(f"training workers failed: {_short(error)}")
+
+
+def _short(error: BaseException) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1][:300] if lines else type(error).__name__
+
+
+def _summary(output: Path) -> JsonObject:
+    try:
+        loaded: JsonObject = json.loads((output / "training.json").read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StageFailed(
+            "the training worker's model is not here: the nodes do not share the folder of the home",
+            remedy="put PLATFORMOPS_HOME on a folder that every node sees",
+        ) from error
+    return loaded
+
+
+class _News:
+    """Passes on, while training runs, what rank 0 last said."""
+
+    def __init__(self, key: str, progress: Callable[[float | None, str], None]) -> None:
+        self._key, self._progress, self._ended = key, progress, threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True, name="training-news")
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+        internal_kv._internal_kv_del(self._key)
+
+    def _follow(self) -> None:
+        last = b""
+        while not self._ended.wait(0.5):
+            news = internal_kv._internal_kv_get(self._key) or b""
+            if news != last:
+                last = news
+                self._tell(json.loads(news))
+
+    def _tell(self, news: Mapping[str, Any]) -> None:
+        accuracy = "" if news["accuracy"] is None else f", validation accuracy {news['accuracy']:.3f}"
+        message = f"epoch {news['epoch']}/{news['epochs']}, loss {news['loss']:.3f}{accuracy}"
+        damaged = f" (damaged checkpoint skipped: {'; '.join(news['damaged'])})" if news["damaged"] else ""
+        self._progress(news["progress_ratio"], f"{message}, {news['images_per_s']:.0f} images/s{damaged}")
