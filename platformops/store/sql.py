@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import (
     BigInteger,
+    BindParameter,
     Column,
     Connection,
     Engine,
@@ -66,7 +67,7 @@ _WAITS = {  # a silent network or a stuck lock is an error within half a minute,
     "options": "-c statement_timeout=30s -c lock_timeout=30s -c synchronous_commit=on",
 }
 _FIELDS = ("value", "version", "checksum")
-_NEW = {name: bindparam(f"new_{name}") for name in _FIELDS}
+_NEW: dict[str, BindParameter[object]] = {name: bindparam(f"new_{name}") for name in _FIELDS}
 _INSERT = insert(ENTRIES).values(key=bindparam("of_key"), **_NEW)
 _UPDATE = update(ENTRIES).where(ENTRIES.c.key == bindparam("of_key")).values(**_NEW)
 
@@ -112,7 +113,7 @@ class SqlStore:
     def _entries(self, query: Select[tuple[str, str | None, int, int]]) -> Sequence[Entry]:
         try:
             with self._reading.connect() as connection:
-                found = connection.execute(query).all()
+                found = connection.execute(query).tuples().all()
         except DBAPIError as exc:
             raise self._unavailable(exc) from exc
         return tuple(entry for row in found if (entry := entry_of(Row(*row), place=self._place)))
@@ -124,7 +125,7 @@ class SqlStore:
         """
         keys = sorted(write.key for write in writes)
         locked = select(ENTRIES).where(ENTRIES.c.key.in_(keys)).order_by(ENTRIES.c.key).with_for_update()
-        there = {row.key: row for row in (Row(*found) for found in connection.execute(locked))}
+        there = {row.key: row for row in (Row(*found) for found in connection.execute(locked).all())}
         for row in there.values():
             entry_of(row, place=self._place)  # a damaged version must not be counted on from
         rows = rows_of(writes, there)
@@ -152,7 +153,7 @@ class SqlStore:
         if exc.connection_invalidated or not _state(exc):
             return StoreUnavailable(
                 f"{self._place}: the connection failed ({said})",
-                remedy="start the database or correct the URL; read again what was being written: it may be there or not",
+                remedy="start the database or correct the URL, then read again: a write may be there or not",
             )
         return StoreUnavailable(f"{self._place}: {said}", remedy="see the log of the database server")
 

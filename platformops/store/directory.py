@@ -1,0 +1,173 @@
+"""Artifacts in a local directory: written aside, made durable, and shown by one rename."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from platformops.errors import ArtifactCorrupt, PlatformError
+from platformops.store.manifest import Manifest, digest_of, manifest_of, parsed, verify
+from platformops.store.staging import FILES, Staging
+from platformops.store.trouble import named
+
+MANIFEST = "manifest.json"
+_GONE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR)
+_TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
+
+
+class DirectoryArtifacts:
+    """`<root>/<fingerprint>/manifest.json` and `.../files/...`; beside them `.staging` and `.quarantine`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root.absolute()
+        self._staging, self._quarantine = Staging(self._root / ".staging"), self._root / ".quarantine"
+        self._place = f"artifacts in {self._root}"
+
+    def exists(self, fingerprint: str) -> bool:
+        with named(self._place, f"looking for {fingerprint}"):
+            return (self._root / fingerprint / MANIFEST).is_file()
+
+    def staging(self, fingerprint: str) -> Path:
+        with named(self._place, f"making room for {fingerprint}"):
+            return self._staging.make(fingerprint)
+
+    def discard(self, staging: Path) -> None:
+        self._staging.discard(self._staging.container_of(staging))
+
+    def publish(self, fingerprint: str, staging: Path) -> str:
+        container = self._staging.container_of(staging)
+        with named(self._place, f"publishing {fingerprint}"):
+            digest = digest_of(self._sealed(fingerprint, container).encoded())
+            while not self._shown(container, fingerprint):
+                if (there := self._sound(fingerprint)) is not None:
+                    self._staging.discard(container)
+                    return there
+            self._staging.release(container)
+        return digest
+
+    def open(self, fingerprint: str, manifest_digest: str) -> Path:
+        with named(self._place, f"opening {fingerprint}"), _naming(self._root / fingerprint):
+            content = self._manifest(fingerprint)
+            if digest_of(content) != manifest_digest:
+                raise ArtifactCorrupt(f"{MANIFEST} is not the one that was recorded (sha256 differs)")
+            self._verify(fingerprint, content)
+        return self.files(fingerprint)
+
+    def quarantine(self, fingerprint: str, reason: str) -> None:
+        with named(self._place, f"moving {fingerprint} aside"), self._alone():
+            self._move_aside(fingerprint, reason)
+
+    def files(self, fingerprint: str) -> Path:
+        """Where the files of a published artifact are, unverified."""
+        return self._root / fingerprint / FILES
+
+    def manifest(self, fingerprint: str) -> Manifest:
+        """As published, files unverified; raises ArtifactCorrupt when it is missing or unsound."""
+        with named(self._place, f"reading {fingerprint}"), _naming(self._root / fingerprint):
+            return parsed(self._manifest(fingerprint), fingerprint=fingerprint)
+
+    def _sealed(self, fingerprint: str, container: Path) -> Manifest:
+        """On return everything below `container` is on the disk, the manifest written last."""
+        try:
+            manifest = manifest_of(container / FILES, fingerprint, sync=True)
+        except ArtifactCorrupt as exc:
+            remedy = "let the stage write plain files with plain names"
+            raise PlatformError(f"the output for {fingerprint} cannot be kept: {exc.message}", remedy=remedy) from exc
+        (container / MANIFEST).unlink(missing_ok=True)  # of an earlier try that failed half way
+        with (container / MANIFEST).open("wb") as file:
+            file.write(manifest.encoded())
+            file.flush()
+            os.fsync(file.fileno())
+        for folder, _, _ in os.walk(container, topdown=False):
+            _sync_folder(Path(folder))
+        return manifest
+
+    def _shown(self, container: Path, fingerprint: str) -> bool:
+        """False when that fingerprint is published already: a directory that is not empty is never renamed over."""
+        try:
+            container.rename(self._root / fingerprint)
+        except OSError as exc:
+            if exc.errno in _TAKEN:
+                return False
+            raise
+        _sync_folder(self._root)
+        return True
+
+    def _sound(self, fingerprint: str) -> str | None:
+        """The digest of what is published; None once it was found corrupt and moved aside."""
+        with self._alone():
+            try:
+                content = self._manifest(fingerprint)
+                self._verify(fingerprint, content)
+            except ArtifactCorrupt as exc:
+                self._move_aside(fingerprint, exc.message)
+                return None
+        _sync_folder(self._root)  # its publisher may have died between the rename and this
+        return digest_of(content)
+
+    def _verify(self, fingerprint: str, content: bytes) -> None:
+        manifest = parsed(content, fingerprint=fingerprint)
+        extra = {path.name for path in (self._root / fingerprint).iterdir()} - {MANIFEST, FILES}
+        if extra:
+            raise ArtifactCorrupt(f"{min(extra)!a} is not in the manifest")
+        try:
+            verify(self.files(fingerprint), manifest)
+        except OSError as exc:
+            if exc.errno not in _GONE:
+                raise
+            raise ArtifactCorrupt(f"{FILES}/ is missing or no directory") from exc
+
+    def _manifest(self, fingerprint: str) -> bytes:
+        folder = self._root / fingerprint
+        if folder.is_symlink():
+            raise ArtifactCorrupt("is a link, not a directory")
+        try:
+            with os.fdopen(os.open(folder / MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+                return file.read()
+        except OSError as exc:
+            if exc.errno not in _GONE:
+                raise
+            raise ArtifactCorrupt(f"{MANIFEST} is missing") from exc
+
+    def _move_aside(self, fingerprint: str, reason: str) -> None:
+        if not os.path.lexists(self._root / fingerprint):
+            return
+        kept = Path(tempfile.mkdtemp(prefix=f"{fingerprint}-", dir=self._quarantine))
+        (kept / "reason.json").write_text(json.dumps({"fingerprint": fingerprint, "reason": reason}), encoding="utf-8")
+        (self._root / fingerprint).rename(kept / "artifact")
+        _sync_folder(kept)
+        _sync_folder(self._root)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time judges and moves what is published, so that none moves another's fresh copy."""
+        self._quarantine.mkdir(parents=True, exist_ok=True)
+        fd = os.open(self._quarantine, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(fd)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except ArtifactCorrupt as exc:
+        remedy = "run again: the step that made it is done anew, and the bad copy is kept aside"
+        raise ArtifactCorrupt(f"artifact {path}: {exc.message}", remedy=remedy) from exc
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
