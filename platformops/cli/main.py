@@ -1,0 +1,122 @@
+"""The command line: which verbs there are, and what becomes of their errors.
+
+A verb's module is imported when the verb is used, so that `platformops --help` costs no import of what verbs need.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+from platformops.cli import failures
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    help: str
+    example: str
+
+    @property
+    def epilog(self) -> str:
+        return f"Example: platformops {self.example}"
+
+
+VERBS = {
+    "init": Verb("Write a spec and an app to start from.", "init --app image cats --source photos/"),
+    "plan": Verb("Show what would run, what is cached, and why a step is not.", "plan configs/digits.yaml"),
+    "up": Verb("Bring a system up: data, training, gates, live endpoint.", "up configs/digits.yaml"),
+    "run": Verb("Run a spec's steps without releasing anything.", "run configs/digits.yaml --set train.epochs=3"),
+    "status": Verb("Show what runs: systems, traffic, nodes, controller.", "status --json"),
+    "why": Verb("Explain the last decision on a system, version, run or step.", "why digits"),
+    "predict": Verb("Send images to a live system and print its answers.", "predict digits five.png"),
+    "models": Verb("List model versions with aliases and metrics.", "models digits"),
+    "logs": Verb("Show the log of a run, as it grows with -f.", "logs -f"),
+    "down": Verb("Stop what `up` started, and only that.", "down digits"),
+    "schema": Verb("Print the JSON Schema of specs, for editors.", "schema > platformops.schema.json"),
+}
+"""Verb `x` is the function `x` in `platformops/cli/x.py`; a test freezes these and their options."""
+
+
+class Verbs(TyperGroup):
+    """Knows the verbs by name and loads the one that is asked for."""
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401  whatever Typer passes on
+        super().__init__(**settings)
+        listed = {name: TyperCommand(name, help=verb.help, callback=None) for name, verb in VERBS.items()}
+        self.commands.update(listed)
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        return list(VERBS)
+
+    def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]  # noqa: ANN401
+        name, listed, rest = super().resolve_command(ctx, args)  # type: ignore[arg-type]
+        return (name, loaded(name), rest) if name in VERBS else (name, listed, rest)
+
+
+def loaded(name: str) -> Any:  # noqa: ANN401  Typer keeps its command type to itself
+    """The command of one verb, its module imported."""
+    verb = VERBS[name]
+    function = getattr(import_module(f"platformops.cli.{name}"), name)
+    app = typer.Typer(add_completion=False)
+    app.command(name, help=function.__doc__ or verb.help, epilog=verb.epilog)(_guarded(function))
+    return get_command(app)
+
+
+def _guarded(function: Callable[..., None]) -> Callable[..., None]:
+    """`function`, whose errors become a text on stderr and an exit code."""
+
+    @functools.wraps(function)
+    def guarded(**arguments: Any) -> None:  # noqa: ANN401  as the verb declares them
+        try:
+            function(**arguments)
+            sys.stdout.flush()
+        except (Exception, KeyboardInterrupt) as error:
+            raise typer.Exit(failures.report(error, as_json=bool(arguments.get("json_")))) from None
+
+    return guarded
+
+
+app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=True, rich_markup_mode="rich")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"platformops {version('platformops')}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Start with: platformops up configs/digits.yaml")
+def platformops(
+    home: Annotated[str, typer.Option(help="Folder for state, instead of PLATFORMOPS_HOME or ~/.platformops.")] = "",
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """From one YAML file to a live, gated, self-repairing model endpoint on Ray."""
+    if home:
+        os.environ["PLATFORMOPS_HOME"] = home  # the steps and servers that this process starts inherit it
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command line (without the program's name); answers its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # a Latin-1 terminal must not end a run
+    try:
+        app(args=None if arguments is None else list(arguments), prog_name="platformops")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else int(done.code is not None)
+    except KeyboardInterrupt:
+        return 130
+    return 0
