@@ -1,0 +1,47 @@
+"""How training workers are laid out on what a cluster has."""
+
+import pytest
+
+from platformops.errors import ClusterError
+from platformops.on_ray.layout import Capacity, training_layout
+
+LAPTOP = [Capacity(cpus=2, gpus=0, free_cpus=1.9)]
+
+
+def test_a_laptop_gets_one_worker_that_computes_on_all_cores_and_reserves_one():
+    layout = training_layout(LAPTOP, workers="auto", devices="auto", num_rows=1_000_000)
+    assert (layout.num_workers, layout.cpus_per_worker, layout.threads) == (1, 1.0, 2)
+
+
+def test_small_data_is_not_spread_over_nodes():
+    layout = training_layout([*LAPTOP, *LAPTOP], workers="auto", devices="auto", num_rows=1_000)
+    assert layout.num_workers == 1
+    assert "1000 rows" in layout.reason
+
+
+def test_large_data_gets_a_worker_a_node():
+    assert training_layout([*LAPTOP, *LAPTOP], workers="auto", devices="cpu", num_rows=60_000).num_workers == 2
+
+
+def test_two_workers_on_one_node_share_its_cores():
+    layout = training_layout(LAPTOP, workers=2, devices="cpu", num_rows=10)
+    assert (layout.num_workers, layout.threads) == (2, 1)
+    assert layout.num_workers * layout.cpus_per_worker <= 1.9
+
+
+def test_gpus_are_used_when_present_and_refused_when_wished_for_in_vain():
+    with_gpus = [Capacity(8, 4, 8)]
+    assert training_layout(with_gpus, workers="auto", devices="auto", num_rows=10).num_workers == 4
+    assert not training_layout(with_gpus, workers="auto", devices="cpu", num_rows=10).use_gpu
+    with pytest.raises(ClusterError, match="the cluster has none"):
+        training_layout(LAPTOP, workers="auto", devices="gpu", num_rows=10)
+
+
+def test_more_workers_than_the_cluster_can_ever_place_are_refused_with_the_figures():
+    with pytest.raises(ClusterError, match="train.workers is 9 and the cluster has 2 CPUs"):
+        training_layout(LAPTOP, workers=9, devices="cpu", num_rows=10)
+
+
+def test_a_cluster_without_cpus_is_refused():
+    with pytest.raises(ClusterError, match="no CPU"):
+        training_layout([Capacity(0, 0, 0)], workers="auto", devices="cpu", num_rows=10)
