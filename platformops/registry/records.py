@@ -49,3 +49,14 @@ class Verdicts:
     refused_by: tuple[str, ...] = ()
     reason: str = ""
     details: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Alias:
+    """Where a movable pointer was when it was read."""
+
+    model: str
+    name: str
+    number: int
+    token: int
+    """Hand it to `set_alias` as `expect`: it fails when somebody moved the alias since."""

@@ -12,8 +12,8 @@ from sqlalchemy import (
     Column,
     Connection,
     Engine,
+    Executable,
     MetaData,
-    Select,
     String,
     Table,
     Text,
@@ -110,10 +110,10 @@ class SqlStore:
     def close(self) -> None:
         self._engine.dispose()
 
-    def _entries(self, query: Select[tuple[str, str | None, int, int]]) -> Sequence[Entry]:
+    def _entries(self, query: Executable) -> Sequence[Entry]:
         try:
             with self._reading.connect() as connection:
-                found = connection.execute(query).tuples().all()
+                found = connection.execute(query).all()
         except DBAPIError as exc:
             raise self._unavailable(exc) from exc
         return tuple(entry for row in found if (entry := entry_of(Row(*row), place=self._place)))
