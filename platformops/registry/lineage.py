@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from platformops.registry.records import ModelVersion
-from platformops.store.records import JsonObject
 
 Git = Callable[[Sequence[str]], str | None]
 """Runs git with these arguments in the directory in question: what it printed, None when it failed."""
@@ -38,7 +37,7 @@ def lineage_of(version: ModelVersion) -> str:
         (f"run {lineage.run_id}", []),
         (f"code {said_revision(version)}", []),
         ("steps", [_step_line(name, version) for name in lineage.steps]),
-        ("data", [f"{source} {_digest(digest)}" for source, digest in lineage.sources.items()]),
+        ("data", [f"{source} {digest}" for source, digest in lineage.sources.items()]),
     ]
     return "\n".join([f"{version.name} {_digest(version.fingerprint)}", *_drawn(branches)])
 
@@ -65,8 +64,3 @@ def _drawn(branches: Sequence[tuple[str, Sequence[str]]]) -> list[str]:
 def _digest(value: object) -> str:
     text = str(value)
     return text if len(text) <= _SHOWN else text[:_SHOWN]
-
-
-def sources_of(version: ModelVersion) -> JsonObject:
-    """Source as written -> digest of its bytes."""
-    return version.lineage.sources
