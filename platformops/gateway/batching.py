@@ -74,13 +74,15 @@ class Lane:
     """The queue in front of one revision. Use from one event loop."""
 
     def __init__(
-        self, revision: str, *, call: Call, width: Callable[[], int], batch: int, max_queue: int
+        self, revision: str, *, call: Call, width: Callable[[], int], batch: int = 64, max_queue: int = 512
     ) -> None:
         self.revision = revision
         self.batch = batch
         """Most items of one call."""
         self.max_queue = max_queue
         """Most items that wait to leave."""
+        self.users = 0
+        """Requests that hold the lane, also while their bodies are still being read."""
         self.queued = 0
         self.in_flight = 0
         self._call = call

@@ -27,7 +27,9 @@ def media_type(headers: Sequence[tuple[bytes, bytes]]) -> tuple[bytes, dict[byte
         raise Refused(415, "media_type", "send exactly one Content-Type header")
     kind, parameters = parse_options_header(values[0])
     if kind not in READERS and not kind.startswith(b"image/"):
-        raise Refused(415, "media_type", "send image/*, application/octet-stream, multipart/form-data or application/json")
+        raise Refused(
+            415, "media_type", "send image/*, application/octet-stream, multipart/form-data or application/json"
+        )
     if parameters.get(b"charset", b"utf-8").lower() not in (b"utf-8", b"utf8"):
         raise Refused(415, "charset", "only UTF-8 is understood")
     return kind, parameters
@@ -147,3 +149,4 @@ READERS: dict[bytes, Callable[[bytes, dict[bytes, bytes], int], list[bytes]]] = 
     b"multipart/form-data": _multipart,
     b"application/json": _json,
 }
+UNDERSTOOD = ", ".join(kind.decode("ascii") for kind in READERS)

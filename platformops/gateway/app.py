@@ -1,0 +1,158 @@
+"""The front door as an ASGI application: host, key, route, then the handler; whatever happens, one JSON reply."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from platformops.clock import Clock
+from platformops.gateway import openapi, routes
+from platformops.gateway.call import Call, Width
+from platformops.gateway.exchange import Exchange, Observer
+from platformops.gateway.metrics import GatewayMetrics
+from platformops.gateway.predicting import Predicting
+from platformops.gateway.replies import Refused, Reply, refusal
+from platformops.gateway.request import Asked, Receive, Scope, Send, exchange_of, send_reply
+from platformops.gateway.served import Served, World
+from platformops.security.keys import Identity, check
+
+LOOPBACK = ("127.", "::1")
+UNAUTHORISED = {b"www-authenticate": b"Bearer"}
+Handler = Callable[[Asked], Awaitable[Reply]]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What holds for the whole gateway; limits of one system come with the system."""
+
+    hosts: frozenset[bytes] = frozenset()
+    """Host names that are answered, in lower case; empty answers any."""
+    open_metrics: bool = False
+    """Let loopback clients scrape `/metrics` without a key. Behind a proxy on this machine everybody is loopback."""
+    max_buffered_bytes: int = 256 * 1024 * 1024
+    """Of all request bodies together that are in memory."""
+
+
+class Gateway:
+    """An ASGI application. `world` may be replaced at any time; a request sees one world or the next, never a mix."""
+
+    def __init__(
+        self,
+        *,
+        call: Call,
+        width: Width,
+        clock: Clock,
+        new_id: Callable[[], str],
+        policy: Policy,
+        observers: Iterable[Observer] = (),
+    ) -> None:
+        self.world = World()
+        self.metrics = GatewayMetrics()
+        self._predicting = Predicting(call=call, width=width, max_buffered_bytes=policy.max_buffered_bytes)
+        self._clock = clock
+        self._new_id = new_id
+        self._policy = policy
+        self._observers: tuple[Observer, ...] = (self.metrics, *observers)
+        self._handlers: dict[str, Handler] = {
+            "healthz": self._healthz,
+            "openapi": self._openapi,
+            "docs": self._docs,
+            "metrics": self._metrics,
+            "info": self._info,
+            "predict": self._predict,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            raise NotImplementedError(f"the gateway speaks HTTP, not {scope['type']}")
+        started = asyncio.get_running_loop().time()
+        exchange = exchange_of(scope, self._new_id(), self._clock.now())
+        reply = await self._reply(scope, receive, exchange, started)
+        await send_reply(send, reply, exchange, scope["headers"])
+        exchange.status, exchange.code = reply.status, reply.code
+        exchange.seconds = asyncio.get_running_loop().time() - started
+        for observe in self._observers:
+            observe(exchange)
+
+    async def _reply(self, scope: Scope, receive: Receive, exchange: Exchange, started: float) -> Reply:
+        try:
+            routes.check_host(scope["headers"], self._policy.hosts)
+            match = routes.match(scope.get("raw_path") or scope["path"].encode("utf-8"))
+            identity = self._identity(scope, match, exchange)
+            if match is None:
+                raise Refused(404, "not_found", "there is no such route")
+            routes.check_method(match.route, scope["method"])
+            asked = Asked(scope, receive, exchange, identity, match.system, started)
+            return await self._handlers[match.route.handler](asked)
+        except Refused as refused:
+            return refusal(refused, exchange.request_id)
+        except Exception as error:
+            # The client learns a request id; operators find the type under it in the access log.
+            exchange.fault = type(error).__name__
+            return refusal(Refused(500, "internal", "the gateway failed on this request"), exchange.request_id)
+
+    def _identity(self, scope: Scope, match: routes.Match | None, exchange: Exchange) -> Identity | None:
+        """Who asks. Without a valid key every path that is not open gets the same refusal, whether it exists or not."""
+        if match is not None and (match.route.scope is routes.OPEN or self._is_open_scrape(match, scope)):
+            return None
+        key = routes.bearer(scope["headers"])
+        identity = check(self.world.keys, key, now=self._clock.now()) if key is not None else None
+        if identity is None:
+            raise Refused(401, "unauthorized", "send Authorization: Bearer KEY with a valid key", headers=UNAUTHORISED)
+        exchange.key_id = identity.key_id
+        if match is not None and not identity.may(match.route.scope or "admin", system=match.system):
+            raise Refused(403, "forbidden", "this key does not allow that")
+        return identity
+
+    def _is_open_scrape(self, match: routes.Match, scope: Scope) -> bool:
+        client = scope.get("client")
+        is_loopback = client is not None and client[0].startswith(LOOPBACK)
+        return match.route.handler == "metrics" and self._policy.open_metrics and is_loopback
+
+    async def _healthz(self, asked: Asked) -> Reply:
+        return Reply(200, b'{"status": "ok"}')
+
+    async def _openapi(self, asked: Asked) -> Reply:
+        return Reply(200, openapi.document_json())
+
+    async def _docs(self, asked: Asked) -> Reply:
+        headers = {b"content-security-policy": openapi.PAGE_POLICY}
+        return Reply(200, openapi.page(), b"text/html; charset=utf-8", headers)
+
+    async def _metrics(self, asked: Asked) -> Reply:
+        text = self.metrics.text(self._predicting.lanes.values())
+        return Reply(200, text, b"text/plain; version=0.0.4; charset=utf-8")
+
+    async def _info(self, asked: Asked) -> Reply:
+        served = self._served(asked)
+        route = self.world.routes.get(served.system.name)
+        return Reply(200, json.dumps(_description(served, dict(route.weights) if route else {})).encode("ascii"))
+
+    async def _predict(self, asked: Asked) -> Reply:
+        return await self._predicting.predict(asked, self._served(asked), self.world)
+
+    def _served(self, asked: Asked) -> Served:
+        served = self.world.systems.get(asked.system or "")
+        if served is None:
+            raise Refused(404, "unknown_system", "no system of this name is served here")
+        asked.exchange.system = served.system.name
+        return served
+
+
+def _description(served: Served, weights: dict[str, float]) -> dict[str, object]:
+    system, limits = served.system, served.limits
+    return {
+        "system": system.name,
+        "revision": system.stable.name if system.stable else None,
+        "model_version": f"{system.name}:v{system.stable.version}" if system.stable else None,
+        "weights": weights,
+        "classes": list(system.classes),
+        "limits": {
+            "max_body_bytes": limits.max_body_bytes,
+            "max_items": min(limits.max_items, limits.max_queue),
+            "max_pixels": limits.max_pixels,
+            "timeout_s": limits.timeout_s,
+        },
+    }

@@ -1,0 +1,38 @@
+"""One request and its answer, as metrics, the access log and, later, evidence and samples see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Exchange:
+    """Filled while the request is served; observers get it once, when the answer is on its way."""
+
+    request_id: str
+    at: float
+    """Epoch seconds of arrival."""
+    method: str
+    path: str
+    """As sent, before any decoding; at most MAX_PATH_CHARS."""
+    client: str
+    system: str = ""
+    """Empty until a route and a system that exists are known: what a client invents never becomes a label."""
+    revision: str = ""
+    model_version: str = ""
+    key_id: str = ""
+    status: int = 0
+    code: str = ""
+    """Of the error; empty when there is none."""
+    seconds: float = 0.0
+    items: int = 0
+    body_bytes: int = 0
+    is_body_read: bool = False
+    fault: str = ""
+    """Type of an unexpected error on our side; for the log only."""
+
+
+MAX_PATH_CHARS = 200
+
+Observer = Callable[[Exchange], None]

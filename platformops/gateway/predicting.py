@@ -1,0 +1,129 @@
+"""How a predict request is carried out: rate, revision, queue, body, items, replica; refused as early as it can be."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from platformops.gateway import rates, router
+from platformops.gateway.batching import ClientGone, Lane, QueueFull
+from platformops.gateway.bodies import items_of, media_type
+from platformops.gateway.call import Answer, Call, Width
+from platformops.gateway.replies import Refused, Reply, predictions
+from platformops.gateway.request import CLIENT_CLOSED, Asked, header, read_body
+from platformops.gateway.served import Served, World
+
+MAX_REQUEST_KEY_BYTES = 256
+RETRY_SOON = {b"retry-after": b"1"}
+
+
+class Predicting:
+    """The lanes in front of the revisions, and what keeps them from overflowing. Use from one event loop."""
+
+    def __init__(self, *, call: Call, width: Width, max_buffered_bytes: int) -> None:
+        self.lanes: dict[str, Lane] = {}
+        self._call = call
+        self._width = width
+        self._buffered_bytes = 0
+        self._max_buffered_bytes = max_buffered_bytes
+        self._buckets: dict[tuple[str, str], rates.Bucket] = {}
+
+    async def predict(self, asked: Asked, served: Served, world: World) -> Reply:
+        """The reply with one prediction an item; raises Refused."""
+        self._check_rate(asked, served)
+        revision = asked.exchange.revision = _revision(asked, served, world)
+        kind, parameters = media_type(asked.headers)
+        max_items = min(served.limits.max_items, served.limits.max_queue)
+        with self._lane(revision, served) as lane, self._buffer() as reserve:
+            body = await read_body(asked, served.limits.max_body_bytes, reserve)
+            items = items_of(body, kind, parameters, max_items=max_items)
+            asked.exchange.items = len(items)
+            answers = await _submit(asked, lane, items, served.limits.timeout_s)
+        asked.exchange.model_version = answers[0].model_version
+        return predictions(asked.exchange.request_id, revision, answers)
+
+    def _check_rate(self, asked: Asked, served: Served) -> None:
+        rate = served.limits.max_requests_per_s
+        if rate is None or asked.identity is None:
+            return
+        who = (asked.identity.key_id, served.system.name)
+        bucket, wait_s = rates.take(self._buckets.get(who), rate_per_s=rate, now=asked.started)
+        self._buckets[who] = bucket
+        if wait_s > 0:
+            headers = {b"retry-after": str(math.ceil(wait_s)).encode("ascii")}
+            raise Refused(429, "rate_limited", "this key asks more often than it may", headers=headers)
+
+    @contextmanager
+    def _lane(self, revision: str, served: Served) -> Iterator[Lane]:
+        """The queue of a revision; a full one is refused before the body is read."""
+        lane = self.lanes.get(revision) or self._new_lane(revision)
+        lane.batch, lane.max_queue = served.limits.batch, served.limits.max_queue
+        if lane.is_full:
+            raise _overloaded("as many requests wait as this system allows")
+        lane.users += 1
+        try:
+            yield lane
+        finally:
+            lane.users -= 1
+
+    def _new_lane(self, revision: str) -> Lane:
+        """A lane, and none left of revisions that nobody asks for any more."""
+        width = self._width
+        self.lanes = {name: lane for name, lane in self.lanes.items() if lane.users or not lane.is_idle}
+        self.lanes[revision] = Lane(revision, call=self._call, width=lambda: width(revision))
+        return self.lanes[revision]
+
+    @contextmanager
+    def _buffer(self) -> Iterator[Callable[[int], None]]:
+        """A function to call for bytes of a body that are to be kept; they are given back on leaving."""
+        reserved = 0
+
+        def reserve(num_bytes: int) -> None:
+            nonlocal reserved
+            if self._buffered_bytes + num_bytes > self._max_buffered_bytes:
+                raise _overloaded("too many bytes are being read")
+            self._buffered_bytes += num_bytes
+            reserved += num_bytes
+
+        try:
+            yield reserve
+        finally:
+            self._buffered_bytes -= reserved
+
+
+async def _submit(asked: Asked, lane: Lane, items: list[bytes], timeout_s: float) -> list[Answer]:
+    caller = asked.identity.key_id if asked.identity else ""
+    try:
+        return await lane.submit(items, caller=caller, deadline=asked.started + timeout_s, is_gone=asked.is_gone)
+    except QueueFull:
+        raise _overloaded("as many requests wait as this system allows") from None
+    except ClientGone:
+        raise Refused(CLIENT_CLOSED, "client_gone", "the client hung up") from None
+
+
+def _revision(asked: Asked, served: Served, world: World) -> str:
+    """Which revision answers: the pinned one for operators, the router's choice for everybody else."""
+    pinned = header(asked.headers, b"x-platformops-revision")
+    if pinned is not None:
+        return _pinned(pinned, asked, served.system.name)
+    route = world.routes.get(served.system.name)
+    if route is None:
+        raise Refused(503, "not_ready", "this system has no revision that takes traffic yet", headers=RETRY_SOON)
+    key = header(asked.headers, b"x-request-key")
+    if key is not None and len(key) > MAX_REQUEST_KEY_BYTES:
+        raise Refused(400, "bad_request_key", f"X-Request-Key may have {MAX_REQUEST_KEY_BYTES} bytes")
+    return router.choose(route, key.decode("latin-1") if key else asked.exchange.request_id)
+
+
+def _pinned(revision: bytes, asked: Asked, system: str) -> str:
+    if not asked.may("operate"):
+        raise Refused(403, "forbidden", "only keys with the scope operate may choose a revision")
+    prefix, _, number = revision.decode("latin-1").rpartition("-r")
+    if prefix != system or not (number.isascii() and number.isdigit()) or len(number) > 9:
+        raise Refused(404, "unknown_revision", "this system has no revision of that name")
+    return f"{prefix}-r{number}"
+
+
+def _overloaded(message: str) -> Refused:
+    return Refused(503, "overloaded", message, headers=RETRY_SOON)

@@ -1,0 +1,217 @@
+"""uvicorn's HTTP protocol with the bounds that it lacks: heads, slowness, connections, and no second-guessing.
+
+What a client may spend here is bounded before a request exists: bytes of a head and of a URL, headers, seconds for
+a head and for a body, connections. A request that breaks the grammar ends its connection, since what follows
+it may be somebody's smuggled request; for the same reason nothing is pipelined.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from uvicorn.config import Config
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.server import ServerState
+
+from platformops.gateway.connections import Connections
+from platformops.gateway.replies import Refused, refusal
+from platformops.gateway.request import IS_GONE
+from platformops.gateway.transport import LingeringTransport
+
+TOO_LONG_URL = Refused(414, "url_too_long", "the URL is too long")
+TOO_LARGE_HEAD = Refused(431, "headers_too_large", "the headers are too large or too many")
+MALFORMED = Refused(400, "bad_request", "this is not a well-formed HTTP request")
+TOO_SLOW = Refused(408, "too_slow", "the request came too slowly")
+FULL = Refused(503, "too_many_connections", "too many connections are open", headers={b"retry-after": b"1"})
+
+
+@dataclass(frozen=True, slots=True)
+class HttpLimits:
+    """Bounds of the HTTP server; they hold before it is known which system is asked."""
+
+    max_head_bytes: int = 32 * 1024
+    max_url_bytes: int = 8 * 1024
+    max_headers: int = 100
+    head_timeout_s: float = 5.0
+    """From the first byte of a request, or from connecting, to the end of the headers."""
+    body_timeout_s: float = 9.0
+    """From the end of the headers to the end of the body."""
+    idle_timeout_s: int = 8
+    """Between two requests of a connection."""
+    linger_s: float = 2.0
+    """How long the rest of a refused body is read and dropped, so that the client gets to see the refusal."""
+    max_connections: int = 8192
+    max_connections_per_client: int = 4096
+    """By address. One address may be a proxy with many clients behind it, hence the high default."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """One connection. `transport` is wrapped so that closing it early still delivers the answer."""
+
+    transport: LingeringTransport
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+        *,
+        limits: HttpLimits,
+        book: Connections[BoundedProtocol],
+        new_id: Callable[[], str],
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        self.limits = limits
+        self.book = book
+        self.new_id = new_id
+        self.address = ""
+        self.pending_bytes = 0
+        """Fed since the request began, while its head is incomplete."""
+        self.head_bytes = 0
+        """Names and values of the headers so far."""
+        self.url_bytes = 0
+        self.num_headers = 0
+        self.is_head_complete = True
+        self.body_due: float | None = None
+        """When the body must be complete (loop time); None when none is missing."""
+        self.unread_since: float | None = None
+        """Since when the client has not read what we sent."""
+        self.is_refused = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        super().connection_made(LingeringTransport(transport, self.loop, self.limits.linger_s))
+        self.address = self.client[0] if self.client else ""
+        victim = self.book.opened(self.address, self, self.loop.time())
+        if victim is self:
+            self.refuse(FULL)
+        elif victim is not None:
+            victim.transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.book.closed(self.address, self)
+        self.transport.forget()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.is_refused or self.transport.is_lingering:
+            return
+        if self.is_head_complete and self.body_due is None:
+            self.book.begins(self.address, self, self.loop.time())
+        super().data_received(data)
+        if self.is_head_complete or self.is_refused:
+            return
+        self.pending_bytes += len(data)
+        if self.pending_bytes > self.limits.max_head_bytes + self.limits.max_url_bytes:
+            self.refuse(TOO_LONG_URL if self.url_bytes > self.limits.max_url_bytes else TOO_LARGE_HEAD)
+
+    def on_message_begin(self) -> None:
+        self.pending_bytes = self.head_bytes = self.url_bytes = self.num_headers = 0
+        self.is_head_complete = False
+        super().on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        self.url_bytes += len(url)
+        if self.url_bytes <= self.limits.max_url_bytes:
+            super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.num_headers += 1
+        # Trailers of a chunked body arrive here too; they must not become headers of a request already judged.
+        if not self.is_head_complete and self.num_headers <= self.limits.max_headers:
+            self.head_bytes += len(name) + len(value)
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self.is_head_complete = True
+        if self.is_refused or self._is_still_answering():
+            return
+        if self.url_bytes > self.limits.max_url_bytes:
+            self.refuse(TOO_LONG_URL)
+        elif self.num_headers > self.limits.max_headers or self.head_bytes > self.limits.max_head_bytes:
+            self.refuse(TOO_LARGE_HEAD)
+        else:
+            self._start()
+
+    def _start(self) -> None:
+        self.book.busy(self.address, self)
+        self.body_due = self.loop.time() + self.limits.body_timeout_s
+        self.transport.owes_body = True
+        super().on_headers_complete()
+        cycle = self.cycle
+        self.scope["extensions"] = {IS_GONE: lambda: cycle.disconnected}  # type: ignore[dict-item]
+
+    def _is_still_answering(self) -> bool:
+        """Whether a request follows on one that is not answered yet: it is dropped, and the connection closes."""
+        if self.cycle is None or self.cycle.response_complete:
+            return False
+        self.refuse(MALFORMED)
+        return True
+
+    def on_body(self, body: bytes) -> None:
+        if not self.is_refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        if not self.is_refused:
+            self.body_due = None
+            self.transport.owes_body = False
+            super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        self.book.waits(self.address, self, self.loop.time())
+        super().on_response_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        self.refuse(MALFORMED)
+
+    def refuse(self, refused: Refused) -> None:
+        """Answer in place of the application, and close; a request that is being answered keeps its answer."""
+        if self.is_refused:
+            return
+        self.is_refused = True
+        self.transport.owes_body = True
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if cycle.response_started or not cycle.more_body:
+                cycle.keep_alive = False
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self.transport.write(_refusal_bytes(refused, self.new_id()))
+        self.transport.close()
+
+    def sweep(self, now: float) -> None:
+        """Let go of a client that neither completes its body nor reads its answer."""
+        if self.body_due is not None and now > self.body_due:
+            self.refuse(TOO_SLOW)
+        if not self.flow.write_paused:
+            self.unread_since = None
+        elif self.unread_since is None:
+            self.unread_since = now
+        elif now - self.unread_since > self.limits.body_timeout_s:
+            self.transport.abort()
+
+    def give_up_on_head(self) -> None:
+        """Close what has not become a request in time; there is somebody to tell only if a request had begun."""
+        if self.is_head_complete:
+            self.transport.close()
+        else:
+            self.refuse(TOO_SLOW)
+
+
+def _refusal_bytes(refused: Refused, request_id: str) -> bytes:
+    reply = refusal(refused, request_id)
+    headers = {
+        b"content-type": reply.content_type,
+        b"content-length": str(len(reply.body)).encode("ascii"),
+        b"x-request-id": request_id.encode("ascii"),
+        b"connection": b"close",
+        **reply.headers,
+    }
+    lines = b"".join(b"%b: %b\r\n" % pair for pair in headers.items())
+    return STATUS_LINE[reply.status] + lines + b"\r\n" + reply.body
