@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from platformops.delivery.records import Decision, GateResult, Rollout, RolloutState
-from platformops.store.records import Json, JsonObject, Put, Store
+from platformops.store.records import ABSENT, Json, JsonObject, Put, Store, numbered
 
 _SAID: Mapping[RolloutState, str] = {
     RolloutState.PENDING: "asked for",
@@ -74,8 +74,8 @@ def decision_puts(store: Store, decisions: Sequence[Decision]) -> tuple[Put, ...
             newest = store.scan(f"decision/{decision.subject}/", limit=1, descending=True)
             last[decision.subject] = int(newest[0].key.rsplit("/", 1)[1]) if newest else 0
         last[decision.subject] += 1
-        key = f"decision/{decision.subject}/{last[decision.subject]:08d}"
-        puts.append(Put(key, decision_json(decision), expect=0))
+        key = f"decision/{decision.subject}/{numbered(last[decision.subject])}"
+        puts.append(Put(key, decision_json(decision), expect=ABSENT))
     return tuple(puts)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from platformops.registry.records import Verdicts
 from platformops.store.records import Json, JsonObject
 
 
@@ -62,6 +63,8 @@ class RevisionStatus:
     wanted: int = 0
     """Replicas that there should be now."""
     reason: str = ""
+    deployed_at: float = 0.0
+    """When it was last deployed, in seconds since the epoch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,12 +249,21 @@ class SetRoute:
 
 @dataclass(frozen=True, slots=True)
 class SetAlias:
-    """The alias points at this version; `expect` is where it was seen to point (0: nowhere)."""
+    """The alias points at this version, unless somebody moved it since it was read with token `expect`."""
 
     model: str
     alias: str
     number: int
     expect: int
+
+
+@dataclass(frozen=True, slots=True)
+class MarkVersion:
+    """The version bears what its last release found out."""
+
+    model: str
+    number: int
+    verdicts: Verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +278,7 @@ class Examine:
         return f"{self.rollout.name}/{self.kind.value}"
 
 
-Action = DeployRevision | RemoveRevision | SetRoute | SetAlias | Examine
+Action = DeployRevision | RemoveRevision | SetRoute | SetAlias | MarkVersion | Examine
 
 
 @dataclass(frozen=True, slots=True)

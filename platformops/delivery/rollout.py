@@ -38,6 +38,7 @@ ROLLOUT: Mapping[tuple[RolloutState, RolloutEvent], RolloutState] = {
     (S.SHIFTING, E.ABORT): S.ROLLED_BACK,
 }
 TERMINAL = terminal(ROLLOUT)
+_EXAMINED = {S.PENDING: ExaminationKind.OFFLINE, S.VERIFYING: ExaminationKind.ENDPOINT}
 DEPLOYED = frozenset({S.DEPLOYING, S.VERIFYING, S.SHIFTING})
 """States in which the candidate runs beside stable."""
 
@@ -70,6 +71,12 @@ def decide(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
     return _DECIDE[rollout.state](rollout, evidence, now)
 
 
+def examination(rollout: Rollout | None) -> Examine | None:
+    """The evidence that the rollout's state asks for."""
+    kind = _EXAMINED.get(rollout.state) if rollout else None
+    return Examine(kind, rollout) if kind and rollout else None
+
+
 def weights(rollout: Rollout) -> Mapping[str, float]:
     """Percent of traffic by revision name in the rollout's state; empty while no revision may have any."""
     if rollout.state in (S.SHIFTING, S.PROMOTED):
@@ -80,7 +87,7 @@ def weights(rollout: Rollout) -> Mapping[str, float]:
 def _pending(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
     """Gates on figures come before anything is deployed: they cost no memory on the machines that serve."""
     if evidence.evaluation is None:
-        return _wait(rollout, evidence, now, "evaluation", Examine(ExaminationKind.OFFLINE, rollout))
+        return _wait(rollout, evidence, now, "evaluation", *_examine(rollout))
     return _judge(rollout, gate.judge_offline(rollout.conditions, evidence.evaluation), now, "may be deployed")
 
 
@@ -99,8 +106,7 @@ def _verifying(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
         return _judge(rollout, gate.judge_endpoint(rollout.conditions, evidence.replay), now, "may have traffic")
     if seen.state is RevisionState.FAILED:
         return _refuse(rollout, "servable", f"{name} died while it was verified: {seen.reason}", now)
-    ready = seen.state is RevisionState.READY
-    examine = (Examine(ExaminationKind.ENDPOINT, rollout),) if ready else ()
+    examine = _examine(rollout) if seen.state is RevisionState.READY else ()
     return _wait(rollout, evidence, now, "servable", *_deployment(rollout, evidence), *examine)
 
 
@@ -123,6 +129,11 @@ _DECIDE = {S.PENDING: _pending, S.DEPLOYING: _deploying, S.VERIFYING: _verifying
 
 def _deployment(rollout: Rollout, evidence: Evidence) -> tuple[Action, ...]:
     return (DeployRevision(rollout.candidate),) if evidence.candidate.state is RevisionState.ABSENT else ()
+
+
+def _examine(rollout: Rollout) -> tuple[Action, ...]:
+    wanted = examination(rollout)
+    return (wanted,) if wanted else ()
 
 
 def _judge(rollout: Rollout, results: tuple[GateResult, ...], now: float, gained: str) -> Decided:

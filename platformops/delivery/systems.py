@@ -12,7 +12,7 @@ from platformops.delivery.rollout import is_running
 from platformops.errors import GateRefused, UserError
 from platformops.registry.records import ModelVersion
 from platformops.spec.types import PlatformSpec
-from platformops.store.records import ABSENT, JsonObject, Put, Store
+from platformops.store.records import ABSENT, JsonObject, Put, Store, numbered
 
 UP, DOWN = "up", "down"
 
@@ -22,8 +22,7 @@ def system_key(name: str) -> str:
 
 
 def rollout_key(rollout: Rollout) -> str:
-    """Numbers have eight digits in keys, so that the newest is the last in key order."""
-    return f"rollout/{rollout.system}/{rollout.number:08d}"
+    return f"rollout/{rollout.system}/{numbered(rollout.number)}"
 
 
 def load_system(store: Store, name: str) -> tuple[System | None, int]:
@@ -45,7 +44,7 @@ def newest_rollout(store: Store, system: str) -> tuple[Rollout | None, int]:
 
 
 def load_rollout(store: Store, system: str, number: int) -> Rollout | None:
-    entry = store.get(f"rollout/{system}/{number:08d}")
+    entry = store.get(f"rollout/{system}/{numbered(number)}")
     return rollout_from(entry.value) if entry else None
 
 

@@ -1,0 +1,278 @@
+"""The crank of the platform: one snapshot in, writes and actions out; then commit, then act."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Protocol, assert_never
+
+from platformops.clock import Clock
+from platformops.delivery import reconcile
+from platformops.delivery.decisions import decision_puts, decisions_on
+from platformops.delivery.documents import rollout_json, system_json
+from platformops.delivery.reconcile import Observed
+from platformops.delivery.records import (
+    Action,
+    Decision,
+    DeployRevision,
+    Evaluation,
+    Evidence,
+    Examine,
+    Examined,
+    MarkVersion,
+    RemoveRevision,
+    Replay,
+    Revision,
+    RevisionStatus,
+    Rollout,
+    Route,
+    SetAlias,
+    SetRoute,
+    System,
+)
+from platformops.delivery.rollout import decide, examination, weights
+from platformops.delivery.systems import load_systems, newest_rollout, rollout_key, system_key
+from platformops.errors import LeaseLost, PlatformError, StoreConflict
+from platformops.registry.records import Verdicts
+from platformops.registry.registry import aliases, get_verdicts, mark_verdicts, set_alias
+from platformops.store.records import ABSENT, Entry, Json, JsonObject, Put, Store
+
+LEASE = "lease/controller"
+STATUS = "status/controller"
+STATUS_EVERY_S = 2.0  # each write of the status is an fsync
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine of the cluster, as `status` shows it."""
+
+    id: str
+    address: str
+    state: str
+    """`alive`, `draining` or `dead`."""
+    cpus: float
+
+
+class Ports(Protocol):
+    """What the edge does for the controller. Each call returns at once, states an end rather than a change, and raises
+    PlatformError when it could not be carried out; the controller then asks again at its next tick."""
+
+    def revisions(self) -> Mapping[str, RevisionStatus]:
+        """Every revision that runs, starts or failed, by name."""
+        ...
+
+    def routed(self, systems: Sequence[str]) -> Mapping[str, int]:
+        """Token of the route that every router follows, for the systems that have one."""
+        ...
+
+    def nodes(self) -> Sequence[Node]: ...
+
+    def deploy(self, revision: Revision) -> None:
+        """Starts the revision; one that failed is started afresh, one that runs is left alone."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Stops a revision after it has answered what it accepted."""
+        ...
+
+    def set_route(self, route: Route) -> None: ...
+
+    def examine(self, request: Examine) -> None:
+        """Begins to gather the evidence, unless that is under way or done."""
+        ...
+
+    def examined(self, key: str) -> Examined | None:
+        """The evidence under `Examine.key`; None until it is complete."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One system with everything that a tick needs to decide about it."""
+
+    system: System
+    version: int
+    """Of the system's record."""
+    rollout: Rollout | None
+    """The newest."""
+    rollout_version: int
+    observed: Observed
+    examined: Examined | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    systems: tuple[Watched, ...]
+    nodes: tuple[Node, ...]
+    epoch: int
+    watched_since: float
+    """When this controller took over."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """What follows from a snapshot: writes, then actions, and one line for each decision."""
+
+    puts: tuple[Put, ...] = ()
+    decisions: tuple[Decision, ...] = ()
+    actions: tuple[Action, ...] = ()
+    status: JsonObject = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What one turn of the crank did."""
+
+    reasons: tuple[str, ...] = ()
+    problems: tuple[str, ...] = ()
+    """Actions that could not be carried out; they are asked for again."""
+    is_settled: bool = True
+    """False when the next turn has something to decide already."""
+
+
+def tick(snapshot: Snapshot, now: float) -> Tick:
+    """Pure: the same snapshot and instant give the same answer."""
+    ticks = [_tick_system(watched, snapshot.watched_since, now) for watched in snapshot.systems]
+    nodes: list[Json] = [asdict(node) for node in snapshot.nodes]
+    return Tick(
+        puts=tuple(put for t in ticks for put in t.puts),
+        decisions=tuple(decision for t in ticks for decision in t.decisions),
+        actions=tuple(action for t in ticks for action in t.actions),
+        status={"at": now, "epoch": snapshot.epoch, "systems": [t.status for t in ticks], "nodes": nodes},
+    )
+
+
+def _tick_system(watched: Watched, watched_since: float, now: float) -> Tick:
+    before, puts = watched.rollout, []
+    decided = decide(before, _evidence(watched, watched_since), now) if before else None
+    rollout = decided.rollout if decided else None
+    has_moved = rollout is not None and before is not None and rollout.state is not before.state
+    system = reconcile.settled(watched.system, rollout, token=watched.version + 1)
+    if system != watched.system:
+        puts.append(Put(system_key(system.name), system_json(system), expect=watched.version))
+    if rollout and rollout != before:
+        puts.append(Put(rollout_key(rollout), rollout_json(rollout), expect=watched.rollout_version))
+    actions = (decided.actions if decided else ()) + reconcile.upkeep(system, rollout, watched.observed, now)
+    decisions = decisions_on(rollout, now) if rollout and has_moved else ()
+    return Tick(tuple(puts), decisions, actions, reconcile.status(system, rollout, watched.observed))
+
+
+def _evidence(watched: Watched, watched_since: float) -> Evidence:
+    system, rollout, observed = watched.system, watched.rollout, watched.observed
+    assert rollout, "asked only about rollouts"
+    route, examined = system.route, watched.examined
+    follows = route is not None and observed.token is not None and observed.token >= route.token
+    return Evidence(
+        candidate=observed.revisions.get(rollout.candidate.name, reconcile.ABSENT),
+        evaluation=examined if isinstance(examined, Evaluation) else None,
+        replay=examined if isinstance(examined, Replay) else None,
+        routed=follows and route is not None and dict(route.weights) == dict(weights(rollout)),
+        abort="" if system.wanted == "up" else f"{system.name} is to be down",
+        watched_since=watched_since,
+    )
+
+
+def take_over(store: Store, holder: str, now: float) -> int:
+    """The epoch of a controller that starts: every earlier one can neither commit nor act from here on."""
+    entry = store.get(LEASE)
+    epoch = int(str(entry.value["epoch"])) + 1 if entry else 1
+    value: JsonObject = {"epoch": epoch, "holder": holder, "taken_at": now}
+    store.put(LEASE, value, expect=entry.version if entry else ABSENT)
+    return epoch
+
+
+def turn(store: Store, ports: Ports, clock: Clock, epoch: int) -> Turn:
+    """One turn: look, decide, commit, act. Raises LeaseLost when a newer controller has taken over, and StoreError or
+    ClusterError when nothing can be seen; nothing has then been done."""
+    lease, now = _lease(store, epoch), clock.now()
+    decided = tick(look(store, ports, epoch, watched_since=float(str(lease.value["taken_at"]))), now)
+    try:
+        _commit(store, lease, decided)
+    except StoreConflict as conflict:
+        _lease(store, epoch)
+        return Turn(problems=(f"decided again: {conflict.message}",), is_settled=False)
+    problems = _act(store, ports, decided.actions, epoch)
+    _report(store, decided.status, problems, now, is_news=bool(decided.puts))
+    return Turn(tuple(d.reason for d in decided.decisions), problems, is_settled=not decided.puts)
+
+
+def look(store: Store, ports: Ports, epoch: int, *, watched_since: float) -> Snapshot:
+    """Everything a tick decides on."""
+    systems, revisions = load_systems(store), ports.revisions()
+    tokens = ports.routed(tuple(systems))
+    watched = [
+        _watch(store, ports, system, version, revisions, tokens.get(name))
+        for name, (system, version) in systems.items()
+    ]
+    return Snapshot(tuple(watched), tuple(ports.nodes()), epoch, watched_since)
+
+
+def _watch(
+    store: Store, ports: Ports, system: System, version: int, revisions: Mapping[str, RevisionStatus], token: int | None
+) -> Watched:
+    rollout, rollout_version = newest_rollout(store, system.name)
+    own = {name: seen for name, seen in revisions.items() if name.rpartition("-r")[0] == system.name}
+    offered = rollout.candidate if rollout else None
+    observed = Observed(
+        own,
+        token,
+        aliases(store, offered.model) if offered else {},
+        get_verdicts(store, offered.model, offered.version) if offered else Verdicts(),
+    )
+    wanted = examination(rollout)
+    examined = ports.examined(wanted.key) if wanted else None
+    return Watched(system, version, rollout, rollout_version, observed, examined)
+
+
+def _lease(store: Store, epoch: int) -> Entry:
+    entry = store.get(LEASE)
+    if entry is None or entry.value["epoch"] != epoch:
+        newer = entry.value["epoch"] if entry else "no"
+        raise LeaseLost(f"this controller has epoch {epoch}, but epoch {newer} is in force")
+    return entry
+
+
+def _commit(store: Store, lease: Entry, decided: Tick) -> None:
+    """The lease is rewritten with every commit: a newer controller's would make the whole commit conflict."""
+    if decided.puts:
+        fence = Put(LEASE, lease.value, expect=lease.version)
+        store.commit([fence, *decided.puts, *decision_puts(store, decided.decisions)])
+
+
+def _act(store: Store, ports: Ports, actions: Sequence[Action], epoch: int) -> tuple[str, ...]:
+    """Carries out all actions; what cannot be done now is said, and comes back with the next tick."""
+    problems = []
+    for action in actions:
+        _lease(store, epoch)
+        try:
+            _do(store, ports, action)
+        except PlatformError as error:
+            problems.append(f"{type(action).__name__}: {error.message}")
+    return tuple(problems)
+
+
+def _do(store: Store, ports: Ports, action: Action) -> None:
+    match action:
+        case DeployRevision(revision=revision):
+            ports.deploy(revision)
+        case RemoveRevision(name=name):
+            ports.remove(name)
+        case SetRoute(route=route):
+            ports.set_route(route)
+        case Examine():
+            ports.examine(action)
+        case SetAlias(model=model, alias=alias, number=number, expect=expect):
+            set_alias(store, model, alias, number, expect=expect)
+        case MarkVersion(model=model, number=number, verdicts=verdicts):
+            mark_verdicts(store, model, number, verdicts)
+        case _:
+            assert_never(action)
+
+
+def _report(store: Store, status: JsonObject, problems: Sequence[str], now: float, *, is_news: bool) -> None:
+    last = store.get(STATUS)
+    is_due = (
+        last is None or now - float(str(last.value["at"])) >= STATUS_EVERY_S or last.value["epoch"] != status["epoch"]
+    )
+    if is_due or is_news:
+        store.put(STATUS, {**status, "problems": list(problems)}, expect=last.version if last else ABSENT)
