@@ -1,4 +1,4 @@
-"""Entry of `ray job submit --working-dir . -- python jobs/run_pipeline.py SPEC`: what `platformops up SPEC` does, as a job.
+"""Entry of `ray job submit --working-dir . -- python jobs/run_pipeline.py SPEC`: what `platformops up` does, as a job.
 
 Further arguments are those of `up`, for example `--set train.epochs=3`.
 """

@@ -81,7 +81,7 @@ def run_trial(config: Mapping[str, Any], *, app: str, root: str, dataset: str, b
 
 
 def with_found(settings: TrainSpec, found: Mapping[str, Json]) -> TrainSpec:
-    """The training settings with searched parameters: those of TrainSpec by name, all others as options of the model."""
+    """The settings with searched parameters: fields of TrainSpec by name, all others as options of the model."""
     own = {k: v for k, v in found.items() if k in TrainSpec.model_fields and k != "params"}
     options = {k: v for k, v in found.items() if k not in TrainSpec.model_fields}
     merged = settings.model_dump(mode="json") | own
@@ -154,7 +154,7 @@ def _first_error(results: tune.ResultGrid) -> str:
     return errors[0][:300] if errors else "no error was reported"
 
 
-class _TrialNews(tune.Callback):
+class _TrialNews(tune.Callback):  # type: ignore[misc]
     """Counts finished trials for the person who waits; lives in the driver, so it can call it."""
 
     def __init__(self, trials: int, progress: Callable[[float | None, str], None]) -> None:
