@@ -24,6 +24,6 @@ def open_store(url: str) -> Store:
 
 
 def _sqlite_path(path: str) -> Path:
-    if not path or path == ":memory:" or any(mark in path for mark in "?#\0"):
+    if not path or path == ":memory:" or any(mark in path for mark in "?\0"):
         raise UserError(f"sqlite:///{path} names no file", remedy=_REMEDY)
     return Path(path)

@@ -80,6 +80,7 @@ class SqlStore:
         # Reads are one statement each, which needs no transaction around it and so two round trips less.
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         _forget_connections_in_children(self._engine)
+        self._closed = False
         self._migrate()
 
     def get(self, key: str) -> Entry | None:
@@ -99,7 +100,7 @@ class SqlStore:
         writes = writes_of(puts)
         for _ in range(ATTEMPTS):
             try:
-                with self._engine.begin() as connection:
+                with self._opened(self._engine).begin() as connection:
                     rows = self._write(connection, writes)
                 return versions_of(rows)
             except DBAPIError as exc:
@@ -108,11 +109,12 @@ class SqlStore:
         raise StoreConflict(f"{writes[0].key} is written by others all the time", remedy="try again a little later")
 
     def close(self) -> None:
+        self._closed = True
         self._engine.dispose()
 
     def _entries(self, query: Executable) -> Sequence[Entry]:
         try:
-            with self._reading.connect() as connection:
+            with self._opened(self._reading).connect() as connection:
                 found = connection.execute(query).all()
         except DBAPIError as exc:
             raise self._unavailable(exc) from exc
@@ -147,6 +149,11 @@ class SqlStore:
                 connection.execute(text("INSERT INTO platformops_schema VALUES (:known)"), {"known": len(MIGRATIONS)})
         except DBAPIError as exc:
             raise self._unavailable(exc) from exc
+
+    def _opened(self, engine: Engine) -> Engine:
+        if self._closed:
+            raise StoreUnavailable(f"{self._place} was closed by this program")
+        return engine
 
     def _unavailable(self, exc: DBAPIError) -> StoreUnavailable:
         said = str(exc.orig).strip().partition("\n")[0]
