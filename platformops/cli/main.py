@@ -58,7 +58,7 @@ class Verbs(TyperGroup):
         return list(VERBS)
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]  # noqa: ANN401
-        name, listed, rest = super().resolve_command(ctx, args)  # type: ignore[arg-type]
+        name, listed, rest = super().resolve_command(ctx, args)
         return (name, loaded(name), rest) if name in VERBS else (name, listed, rest)
 
 

@@ -12,7 +12,7 @@ from platformops.spec.types import APPS
 from platformops.store.records import Json
 
 BUILT_IN_STAGES = ("prepare", "search", "train", "evaluate")
-OPERATIONS = ("resize", "crop", "flip", "normalize")
+OPERATIONS = ("channels", "resize", "crop", "flip", "cutout", "normalize")
 """What the built-in application can do to an image; the user's own may know more."""
 Problem = tuple[Place, str]
 

@@ -1,0 +1,38 @@
+# A fresh machine needs Python 3.11 with pip, and make. Everything else goes to .venv.
+.PHONY: setup demo test test-fast lint types clean
+
+PYTHON := $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+STAMP := .venv/installed
+PLATFORMOPS_DATA ?= $(abspath ../shared/data)
+export PLATFORMOPS_DATA
+PYTEST := OMP_NUM_THREADS=2 $(BIN)/python -m pytest
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+		|| { echo "Python 3.11 is needed; found $$($(PYTHON) --version 2>&1)" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+demo: setup
+	$(BIN)/platformops up configs/digits.yaml
+
+test: setup
+	$(PYTEST)
+
+# The pure rooms: no Ray, no servers, nothing killed; under a minute.
+test-fast: setup
+	$(PYTEST) -m "not ray and not real"
+
+lint: setup
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: setup
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,111 @@
+"""`platformops status`: what runs, as the controller saw it last, and how long ago that was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from platformops.cli.options import AsJson
+from platformops.store.records import Json, JsonObject
+
+if TYPE_CHECKING:
+    from platformops.store.records import Store
+
+OBSERVED = "status/controller"
+SILENT_AFTER_S = 10.0
+"""The controller reports every 2 s; what it said longer ago than this may not be so any more."""
+
+
+def status(json_: AsJson = False) -> None:
+    """Show what runs: systems, traffic, nodes, controller."""
+    from platformops.cli import settings
+    from platformops.cli.output import print_json
+    from platformops.clock import SystemClock
+
+    with settings.opened_store(settings.home()) as store:
+        document = seen(store, SystemClock().now())
+    if json_:
+        print_json(document)
+    else:
+        _print(document)
+
+
+def seen(store: Store, now: float) -> JsonObject:
+    """`{"systems", "nodes", "controller"}`; wishes come from the store, the rest from what the controller saw last."""
+    from platformops.cli.endpoint import endpoint_of
+    from platformops.delivery.documents import system_from
+
+    entry = store.get(OBSERVED)
+    controller = _controller(entry.value if entry else {}, now)
+    observed = {str(s["name"]): s for s in _rows(entry.value.get("systems") if entry else None)}
+    is_current = controller["state"] == "running"
+    systems = []
+    for wish in (system_from(record.value) for record in store.scan("system/")):
+        name = wish.name
+        wished: JsonObject = {
+            "name": name,
+            "state": "down" if wish.wanted == "down" else "unknown",
+            "revision": wish.stable.name if wish.stable else None,
+            "weights": dict(wish.route.weights) if wish.route else {},
+            "replicas": {"ready": 0, "wanted": 0},
+        }
+        row = {**wished, **observed[name]} if is_current and name in observed else wished
+        endpoint = endpoint_of(store, name) if is_current and wish.wanted == "up" else None
+        systems.append({**row, "endpoint": endpoint})
+    nodes = _rows(entry.value.get("nodes") if entry and is_current else None)
+    return {"systems": systems, "nodes": nodes, "controller": controller}
+
+
+def _controller(observed: JsonObject, now: float) -> JsonObject:
+    at = observed.get("at")
+    if not isinstance(at, int | float):
+        return {"state": "absent", "epoch": None, "seen_s_ago": None, "problems": []}
+    age_s = max(0.0, now - at)
+    state = "running" if age_s <= SILENT_AFTER_S else "silent"
+    problems = observed.get("problems")
+    return {"state": state, "epoch": observed.get("epoch"), "seen_s_ago": round(age_s, 1), "problems": problems or []}
+
+
+def _rows(value: Json) -> list[JsonObject]:
+    return [row for row in value if isinstance(row, Mapping)] if isinstance(value, Sequence) else []
+
+
+def _print(document: JsonObject) -> None:
+    from platformops.cli.output import next_step, print_table, say
+
+    systems, nodes = _rows(document["systems"]), _rows(document["nodes"])
+    if systems:
+        columns = ("system", "state", "revision", "replicas", "traffic", "endpoint")
+        print_table(columns, [_system_row(system) for system in systems])
+    else:
+        say("No systems yet.")
+    if nodes:
+        say()
+        rows = [tuple(str(n.get(key, "")) for key in ("id", "address", "state", "cpus")) for n in nodes]
+        print_table(("node", "address", "state", "CPUs"), rows)
+    say()
+    say(f"Controller: {_controller_text(document['controller'])}")
+    for system in systems:
+        if system.get("reason"):
+            say(f"{system['name']}: {system['reason']}")
+    live = next((s["name"] for s in systems if s["state"] == "live"), None)
+    next_step(f"platformops predict {live} IMAGE" if live else "platformops up configs/digits.yaml")
+
+
+def _system_row(system: JsonObject) -> tuple[str, ...]:
+    replicas, weights = system["replicas"], system["weights"]
+    ready = f"{replicas.get('ready')} of {replicas.get('wanted')}" if isinstance(replicas, Mapping) else str(replicas)
+    traffic = (
+        " ".join(f"{name} {weight:g} %" for name, weight in weights.items()) if isinstance(weights, Mapping) else ""
+    )
+    cells = (system["name"], system["state"], system["revision"] or "", ready, traffic, system["endpoint"] or "")
+    return tuple(str(cell) for cell in cells)
+
+
+def _controller_text(controller: Json) -> str:
+    assert isinstance(controller, Mapping)
+    if controller["state"] == "absent":
+        return "never ran here"
+    problems = controller["problems"]
+    said = f"; {'; '.join(str(p) for p in problems)}" if isinstance(problems, Sequence) and problems else ""
+    return f"{controller['state']}, last seen {controller['seen_s_ago']} s ago, epoch {controller['epoch']}{said}"
