@@ -74,6 +74,10 @@ class HttpServer:
     def is_started(self) -> bool:
         return self._server.started
 
+    @property
+    def num_connections(self) -> int:
+        return self._book.num_connections
+
     def stop(self) -> None:
         """Take no new connection, answer what is in hand, then let `serve` return."""
         self._server.should_exit = True

@@ -1,0 +1,237 @@
+"""Requests share calls without a timer, in turns, within bounds; lost calls are tried once more, in moderation."""
+
+import asyncio
+
+import pytest
+
+from platformops.gateway import batching
+from platformops.gateway.batching import ClientGone, Lane, QueueFull
+from platformops.gateway.call import Answer, ReplicaDied, RevisionUnavailable, RevisionUnknown
+
+
+class Replica:
+    """Answers when released; remembers what came together."""
+
+    def __init__(self, *, held=True):
+        self.calls = []
+        self.gates = []
+        self.held = held
+        self.failures = []
+
+    async def __call__(self, revision, items, deadline):
+        self.calls.append([bytes(i) for i in items])
+        if self.held:
+            gate = asyncio.Event()
+            self.gates.append(gate)
+            await gate.wait()
+        if self.failures:
+            raise self.failures.pop(0)
+        return [Answer(200, b"<" + item + b">") for item in items]
+
+    async def release(self, index=-1):
+        self.gates[index].set()
+        await settle()
+
+
+async def settle():
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+def lane_of(replica, *, width=1, batch=4, max_queue=100):
+    return Lane("r1", call=replica, width=lambda: width, batch=batch, max_queue=max_queue)
+
+
+def submit(lane, *items, caller="a", timeout_s=30.0, **kwargs):
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    return asyncio.create_task(lane.submit([i.encode() for i in items], caller=caller, deadline=deadline, **kwargs))
+
+
+def run(coroutine):
+    return asyncio.run(asyncio.wait_for(coroutine, 20))
+
+
+def test_a_lone_request_leaves_at_once_and_those_that_wait_meanwhile_leave_together():
+    async def go():
+        replica = Replica()
+        lane = lane_of(replica)
+        tasks = [submit(lane, "1"), submit(lane, "2"), submit(lane, "3"), submit(lane, "4")]
+        await settle()
+        assert replica.calls == [[b"1"]]
+        await replica.release()
+        assert replica.calls == [[b"1"], [b"2", b"3", b"4"]]
+        await replica.release()
+        assert [(await t)[0].json for t in tasks] == [b"<1>", b"<2>", b"<3>", b"<4>"]
+        assert lane.is_idle
+        assert (lane.queued, lane.in_flight) == (0, 0)
+
+    run(go())
+
+
+def test_no_call_carries_more_than_the_batch_and_a_large_request_is_put_together_again():
+    async def go():
+        replica = Replica(held=False)
+        answers = await submit(lane_of(replica, batch=4), *"abcdefghij")
+        assert [len(c) for c in replica.calls] == [4, 4, 2]
+        assert b"".join(a.json for a in answers) == b"".join(b"<%c>" % c for c in b"abcdefghij")
+
+    run(go())
+
+
+def test_as_many_calls_are_in_flight_as_there_are_replicas():
+    async def go():
+        replica = Replica()
+        lane = lane_of(replica, width=3, batch=1)
+        tasks = [submit(lane, str(n)) for n in range(5)]
+        await settle()
+        assert len(replica.calls) == 3
+        assert (lane.in_flight, lane.queued) == (3, 2)
+        for task in tasks:
+            task.cancel()
+
+    run(go())
+
+
+def test_callers_take_turns():
+    async def go():
+        replica = Replica()
+        lane = lane_of(replica, batch=2)
+        tasks = [submit(lane, "first")] + [submit(lane, f"greedy{n}", caller="greedy") for n in range(6)]
+        tasks.append(submit(lane, "modest", caller="modest"))
+        await settle()
+        await replica.release()
+        assert replica.calls[1] == [b"greedy0", b"modest"]
+        for task in tasks:
+            task.cancel()
+
+    run(go())
+
+
+def test_a_full_queue_refuses_at_once_and_takes_again_later():
+    async def go():
+        replica = Replica()
+        lane = lane_of(replica, max_queue=2)
+        first, waiting = submit(lane, "1"), submit(lane, "2", "3")
+        await settle()
+        assert lane.is_full
+        with pytest.raises(QueueFull):
+            await submit(lane, "4")
+        replica.held = False
+        await replica.release()
+        await asyncio.gather(first, waiting)
+        assert (await submit(lane, "5"))[0].is_ok
+
+    run(go())
+
+
+def test_an_item_whose_deadline_passed_in_the_queue_is_answered_and_never_sent():
+    async def go():
+        replica = Replica()
+        lane = lane_of(replica)
+        first = submit(lane, "1")
+        late = submit(lane, "2", timeout_s=0.05)
+        assert (await late)[0].code == "deadline_exceeded"
+        await replica.release()
+        await first
+        assert replica.calls == [[b"1"]]
+        assert lane.queued == 0
+
+    run(go())
+
+
+def test_a_client_that_hung_up_is_not_worked_for():
+    async def go():
+        replica = Replica()
+        lane = lane_of(replica)
+        first, gone = submit(lane, "1"), submit(lane, "2", is_gone=lambda: True)
+        await settle()
+        await replica.release()
+        with pytest.raises(ClientGone):
+            await gone
+        await first
+        assert replica.calls == [[b"1"]]
+
+    run(go())
+
+
+def test_a_cancelled_request_leaves_the_queue():
+    async def go():
+        replica = Replica()
+        lane = lane_of(replica)
+        first, cancelled = submit(lane, "1"), submit(lane, "2")
+        await settle()
+        cancelled.cancel()
+        await settle()
+        await replica.release()
+        await first
+        assert replica.calls == [[b"1"]]
+
+    run(go())
+
+
+def test_a_call_whose_replica_died_is_made_once_more():
+    async def go():
+        replica = Replica(held=False)
+        replica.failures = [ReplicaDied()]
+        assert (await submit(lane_of(replica), "1"))[0].is_ok
+        assert replica.calls == [[b"1"], [b"1"]]
+
+    run(go())
+
+
+def test_a_second_death_is_told():
+    async def go():
+        replica = Replica(held=False)
+        replica.failures = [ReplicaDied(), ReplicaDied()]
+        answers = await submit(lane_of(replica), "1", "2")
+        assert [(a.status, a.code) for a in answers] == [(503, "replica_died")] * 2
+
+    run(go())
+
+
+def test_a_replica_that_is_stuck_is_given_up_half_way_and_another_is_asked():
+    async def go():
+        replica = Replica()
+        task = submit(lane_of(replica), "1", timeout_s=0.4)
+        while len(replica.calls) < 2:
+            await asyncio.sleep(0.01)
+        await replica.release()
+        assert (await task)[0].is_ok
+
+    run(go())
+
+
+def test_retries_stop_when_everything_fails_so_that_they_do_not_double_an_overload():
+    async def go():
+        replica = Replica(held=False)
+        lane = lane_of(replica)
+        replica.failures = [ReplicaDied() for _ in range(500)]
+        for n in range(200):
+            await submit(lane, str(n))
+        assert len(replica.calls) <= 200 + batching.RETRY_FLOOR + 200 * batching.RETRY_RATIO + 1
+
+    run(go())
+
+
+@pytest.mark.parametrize(
+    ("failure", "status"), [(RevisionUnavailable(), 503), (RevisionUnknown(), 404), (RuntimeError("x"), 500)]
+)
+def test_other_failures_become_answers_and_the_lane_goes_on(failure, status):
+    async def go():
+        replica = Replica(held=False)
+        replica.failures = [failure]
+        lane = lane_of(replica)
+        assert (await submit(lane, "1"))[0].status == status
+        assert (await submit(lane, "2"))[0].is_ok
+
+    run(go())
+
+
+def test_a_replica_that_answers_too_few_items_is_not_believed():
+    async def short(revision, items, deadline):
+        return [Answer(200, b"{}")]
+
+    async def go():
+        assert [a.code for a in await submit(lane_of(short), "1", "2")] == ["replica_failed"] * 2
+
+    run(go())

@@ -1,0 +1,271 @@
+"""What the HTTP server refuses before there is a request, on a real socket: sizes, slowness, grammar, too many."""
+
+import asyncio
+import json
+import resource
+import socket
+import time
+
+import httpx
+import pytest
+
+from platformops.gateway.protocol import HttpLimits
+from platformops.gateway.server import bind
+from tests.gateway.door import exchange_raw, served, system
+
+pytestmark = pytest.mark.real
+
+QUICK = HttpLimits(head_timeout_s=0.5, body_timeout_s=1.0, idle_timeout_s=1, linger_s=0.5)
+
+
+def head(door, *, path="/digits/predict", method="POST", who="predict", host="gateway", **headers):
+    lines = [f"{method} {path} HTTP/1.1"]
+    if host is not None:
+        lines.append(f"Host: {host}")
+    if who:
+        lines.append(f"Authorization: Bearer {door.tokens[who]}")
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n"
+
+
+def statuses(received):
+    return [int(line.split()[1]) for line in received.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+
+
+def works(door, port):
+    response = httpx.post(
+        f"http://127.0.0.1:{port}/digits/predict",
+        headers={**door.auth(), "content-type": "image/png"},
+        content=b"image",
+    )
+    return response.status_code == 200
+
+
+def test_a_request_over_a_real_socket_is_answered_without_versions_in_the_headers(door, port):
+    response = httpx.get(f"http://127.0.0.1:{port}/healthz")
+    assert response.json() == {"status": "ok"}
+    assert "server" not in response.headers
+    assert works(door, port)
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status"),
+    [
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-Big: " + b"x" * 200_000 + b"\r\n\r\n", 431),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 5_000 + b"\r\n", 431),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 101 + b"\r\n", 431),
+        (b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"GET /healthz HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + b"k" * 1_000_000 + b"\r\n\r\n", 431),
+    ],
+)
+def test_a_head_that_is_too_large_is_refused(door, port, request_head, status):
+    received = exchange_raw(port, request_head)
+    assert statuses(received) == [status]
+    assert json.loads(received.split(b"\r\n\r\n")[1])["error"]["request_id"]
+    assert works(door, port)
+
+
+SMUGGLING = {
+    "length and chunked": b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nG",
+    "two lengths": b"Content-Length: 5\r\nContent-Length: 6\r\n\r\nimageX",
+    "negative length": b"Content-Length: -5\r\n\r\nimage",
+    "signed length": b"Content-Length: +5\r\n\r\nimage",
+    "length of words": b"Content-Length: five\r\n\r\nimage",
+    "huge length": b"Content-Length: 99999999999999999999999\r\n\r\nimage",
+    "xchunked": b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "chunked twice": b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "space before colon": b"Content-Length : 5\r\n\r\nimage",
+    "folded header": b"X-A: b\r\n Content-Length: 5\r\n\r\nimage",
+    "bare line feed": b"X-A: b\nContent-Length: 5\r\n\r\nimage",
+    "bad chunk size": b"Transfer-Encoding: chunked\r\n\r\nzz\r\nimage\r\n0\r\n\r\n",
+    "chunk longer than said": b"Transfer-Encoding: chunked\r\n\r\n3\r\nimage\r\n0\r\n\r\n",
+    "line feed in chunk extension": b"Transfer-Encoding: chunked\r\n\r\n5;a\nb\r\nimage\r\n0\r\n\r\n",
+    "null byte": b"X-A: b\0c\r\nContent-Length: 5\r\n\r\nimage",
+}
+
+
+@pytest.mark.parametrize("shape", SMUGGLING.values(), ids=SMUGGLING)
+def test_a_smuggling_shape_gets_one_400_and_the_connection_closes(door, port, shape):
+    smuggled = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
+    received = exchange_raw(port, head(door, Content_Type="image/png") + shape + smuggled)
+    assert statuses(received) == [400]
+    assert works(door, port)
+
+
+def test_a_request_sent_before_the_last_was_answered_is_dropped_with_the_connection(door, port):
+    one = head(door, Content_Type="image/png", Content_Length=5) + b"\r\nimage"
+    received = exchange_raw(port, one + one)
+    assert statuses(received) == [200]
+    assert b"connection: close" in received
+
+
+def test_a_trailer_does_not_become_a_header(door, port):
+    chunked = head(door, who=None, Content_Type="image/png", Transfer_Encoding="chunked")
+    trailer = f"Authorization: Bearer {door.tokens['predict']}\r\n".encode()
+    received = exchange_raw(port, chunked + b"\r\n5\r\nimage\r\n0\r\n" + trailer + b"\r\n")
+    assert statuses(received) == [401]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        b"POST /digits/predict HTTP/1.1\r\n",
+        b"POST /digits/predict HTTP/1.1\r\nHost: a\r\nHost: b\r\n",
+        b"POST /digits/predict HTTP/1.1\r\nHost: a/b\r\n",
+        b"POST /digits/predict HTTP/1.1\r\nHost: user@a\r\n",
+        b"POST http://user@a/digits/predict HTTP/1.1\r\nHost: \r\n",
+        b"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n",
+        b"PRI * HTTP/2.0\r\n",
+        b"POST * HTTP/1.1\r\nHost: a\r\n",
+    ],
+)
+def test_a_head_without_one_plain_host_is_refused(door, port, lines):
+    received = exchange_raw(port, lines + b"Content-Length: 0\r\nConnection: close\r\n\r\n")
+    assert statuses(received) in ([400], [401])
+    assert (statuses(received) == [401]) == lines.startswith(b"POST *")
+
+
+def test_dots_in_a_path_are_not_walked(door, port):
+    for path in ("/./digits/predict", "/digits/../digits/predict", "/healthz/../metrics"):
+        assert statuses(exchange_raw(port, head(door, path=path, who=None, Connection="close") + b"\r\n")) == [401]
+        assert statuses(exchange_raw(port, head(door, path=path, who="operate", Connection="close") + b"\r\n")) == [404]
+
+
+def test_a_websocket_upgrade_is_an_ordinary_wrong_method(door, port):
+    upgrade = head(door, method="GET", Upgrade="websocket", Connection="Upgrade", Sec_WebSocket_Version=13)
+    assert statuses(exchange_raw(port, upgrade + b"\r\n"))[:1] == [405]
+
+
+def test_a_body_said_to_be_too_large_is_refused_unread_and_the_answer_arrives_while_the_client_still_sends(door, port):
+    received = exchange_raw(
+        port,
+        head(door, Content_Type="image/png", Content_Length=1_000_000_000) + b"\r\n",
+        *[b"x" * 65536] * 40,
+    )
+    assert statuses(received) == [413]
+    assert door.seen[-1].body_bytes == 0
+
+
+def rss_bytes():
+    with open("/proc/self/statm") as f:
+        return int(f.read().split()[1]) * resource.getpagesize()
+
+
+def test_a_chunked_body_without_end_is_cut_at_the_limit_and_memory_stays(door, port):
+    before = rss_bytes()
+    chunks = (b"10000\r\n" + b"x" * 0x10000 + b"\r\n" for _ in range(1600))
+    received = exchange_raw(port, head(door, Content_Type="image/png", Transfer_Encoding="chunked") + b"\r\n", *chunks)
+    assert statuses(received) == [413]
+    assert door.seen[-1].body_bytes <= 10 * 1024 * 1024 + 2 * 256 * 1024
+    assert rss_bytes() - before < 64 * 1024 * 1024
+
+
+def test_many_tiny_chunks_are_read(door, port):
+    body = b"1\r\nx\r\n" * 200_000 + b"0\r\n\r\n"
+    sent = head(door, Content_Type="image/png", Transfer_Encoding="chunked", Connection="close") + b"\r\n" + body
+    assert statuses(exchange_raw(port, sent)) == [200]
+    assert len(door.replicas.calls[0][1][0]) == 200_000
+
+
+def test_a_body_shorter_than_said_ends_with_408(door):
+    with served(door, QUICK) as port:
+        started = time.monotonic()
+        received = exchange_raw(port, head(door, Content_Type="image/png", Content_Length=10) + b"\r\nimage")
+        assert statuses(received) == [408]
+        assert time.monotonic() - started < 4
+        assert door.replicas.calls == []
+
+
+def test_slow_heads_idle_and_silent_connections_are_closed_while_others_are_served(door):
+    with served(door, QUICK) as port:
+        silent = socket.create_connection(("127.0.0.1", port))
+        slow = socket.create_connection(("127.0.0.1", port))
+        slow.sendall(b"POST /digits/predict HTTP/1.1\r\nHost: a\r\nX-")
+        idle = socket.create_connection(("127.0.0.1", port))
+        idle.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        for connection, expected in ((silent, []), (slow, [408]), (idle, [200])):
+            connection.settimeout(5)
+            received = b""
+            while chunk := connection.recv(65536):
+                received += chunk
+            assert statuses(received) == expected
+            connection.close()
+        assert works(door, port)
+
+
+def test_half_open_connections_beyond_the_cap_displace_one_another_and_service_goes_on(door):
+    limits = HttpLimits(max_connections=50, max_connections_per_client=50)
+    with served(door, limits) as port:
+        slow = []
+        for _ in range(200):
+            connection = socket.create_connection(("127.0.0.1", port))
+            connection.sendall(b"POST /digits/predict HTTP/1.1\r\nHost: a\r\n")
+            slow.append(connection)
+        started = time.monotonic()
+        assert works(door, port)
+        assert time.monotonic() - started < 2
+        for connection in slow:
+            connection.close()
+
+
+def test_a_client_that_hangs_up_while_it_waits_costs_no_call(door):
+    async def wait(revision, items):
+        if items == [b"first"]:
+            while not door.let_go:
+                await asyncio.sleep(0.01)
+
+    door.let_go = False
+    door.replicas.behave = wait
+    with served(door) as port:
+        first = socket.create_connection(("127.0.0.1", port))
+        first.sendall(head(door, Content_Type="image/png", Content_Length=5) + b"\r\nfirst")
+        gone = socket.create_connection(("127.0.0.1", port))
+        gone.sendall(head(door, Content_Type="image/png", Content_Length=4) + b"\r\ngone")
+        await_true(lambda: sum(lane.queued for lane in door.gateway._predicting.lanes.values()) == 1)
+        gone.close()
+        await_true(lambda: door.server.num_connections == 1)
+        door.let_go = True
+        assert works(door, port)
+        assert [b"gone"] not in [items for _, items in door.replicas.calls]
+        assert any(e.code == "client_gone" for e in door.seen)
+        first.close()
+
+
+def await_true(condition, timeout_s=5.0):
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def test_two_thousand_requests_at_once_are_each_answered_or_refused_and_none_hangs(door):
+    door.serve(system(serve={"max_queue": 50, "batch": 8}))
+
+    async def slow(revision, items):
+        await asyncio.sleep(0.01)
+
+    door.replicas.behave = slow
+    request = head(door, Content_Type="image/png", Content_Length=5, Connection="close") + b"\r\nimage"
+
+    async def one(port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request)
+        received = await reader.read()
+        writer.close()
+        return statuses(received)
+
+    async def all_of_them(port):
+        return await asyncio.gather(*[one(port) for _ in range(2000)])
+
+    with served(door) as port:
+        answers = asyncio.run(asyncio.wait_for(all_of_them(port), 60))
+    assert set(map(tuple, answers)) == {(200,), (503,)}
+    refusals = [e.seconds for e in door.seen if e.code == "overloaded"]
+    assert sorted(refusals)[int(0.99 * len(refusals))] < 0.1
+
+
+def test_a_restarted_gateway_takes_the_same_port(door):
+    with served(door) as port:
+        second = bind("127.0.0.1", port)
+        second.close()
