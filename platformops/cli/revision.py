@@ -12,7 +12,7 @@ TIMEOUT_S = 10.0  # a status of a huge tree on a slow disk; past it the revision
 
 
 def git_in(directory: Path) -> Git:
-    """What `code_revision` asks: git's answers in `directory`, None where there is no git, no repository or no answer."""
+    """Git's answers in `directory`; None where there is no git, no repository or no answer in time."""
 
     def git(arguments: Sequence[str]) -> str | None:
         # Without optional locks, so that a run never fails a commit that a person makes at that moment.

@@ -81,7 +81,11 @@ class SqlStore:
         self._reading = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         _forget_connections_in_children(self._engine)
         self._closed = False
-        self._migrate()
+        try:
+            self._migrate()
+        except BaseException:
+            self.close()  # nobody gets this object, so nobody else could
+            raise
 
     def get(self, key: str) -> Entry | None:
         query = select(ENTRIES).where(ENTRIES.c.key == checked_key(key))
@@ -166,7 +170,7 @@ class SqlStore:
 
 
 def _engine_at(url: str) -> tuple[Engine, str]:
-    """The engine and the place as it may be shown: without password."""
+    """The engine and the place as it may be shown: with `***` for a password."""
     try:
         parsed = make_url(url)
         waits = {name: value for name, value in _WAITS.items() if name not in parsed.query}
@@ -182,7 +186,7 @@ def _engine_at(url: str) -> tuple[Engine, str]:
 
 
 def _shown(url: URL) -> str:
-    return url.set(drivername="postgresql", password=None, query={}).render_as_string()
+    return url.set(drivername="postgresql", query={}).render_as_string()
 
 
 def _forget_connections_in_children(engine: Engine) -> None:

@@ -32,8 +32,8 @@ class SqliteStore:
         file = StoreFile(path.absolute(), busy_timeout_s)
         self._place = file.place
         self._reader, self._writer = Lane(file), Lane(file)  # while a write waits for another process, reads go on
-        with self._reader.connection():
-            pass  # refuses a wrong file here, where it is named, and not at the first write
+        with self._reader.connection() as connection:
+            file.check(connection)
 
     def get(self, key: str) -> Entry | None:
         with self._reader.connection() as connection:

@@ -51,7 +51,7 @@ def test_many_processes_that_open_a_new_store_at_once_all_count(durable_url):
 
 @pytest.mark.real
 def test_every_acknowledged_write_outlives_kill_9(durable_url):
-    """Ten writers one after another, each killed at another moment; nothing acknowledged may be missing or half there."""
+    """Ten writers, each killed at another moment: nothing acknowledged is missing, nothing is half there."""
     acknowledged = {}
     for name, lines in enumerate((1, 2, 3, 5, 8, 13, 21, 34, 55, 89)):
         process = writer(durable_url, "write", name)

@@ -19,7 +19,8 @@ def connect(request, tmp_path):
     opened = []
     if request.param == "memory":
         only = MemoryStore()
-        return lambda: only
+        yield lambda: only
+        return
     url = f"sqlite:///{tmp_path}/store.db" if request.param == "sqlite" else None
     url = url or request.getfixturevalue("postgres").database()
 
@@ -27,12 +28,9 @@ def connect(request, tmp_path):
         opened.append(open_store(url))
         return opened[-1]
 
-    def close():
-        for store in opened:
-            store.close()
-
-    request.addfinalizer(close)
-    return connect
+    yield connect
+    for store in opened:
+        store.close()
 
 
 @pytest.fixture
@@ -145,7 +143,7 @@ def test_scan_is_limited_from_either_end(store):
 
 
 BAD_VALUES = [
-    {"x": float("nan")}, {"x": float("inf")}, {"x": {1: 2}}, {"x": object()}, {"x": b"bytes"}, {"x": {1, 2}}, [1], "text",
+    {"x": float("nan")}, {"x": float("inf")}, {"x": {1: 2}}, {"x": object()}, {"x": b"bytes"}, {"x": {1, 2}}, [1], "x",
 ]  # fmt: skip
 
 
