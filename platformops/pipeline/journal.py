@@ -54,6 +54,8 @@ class StepRecord:
     summary: JsonObject = field(default_factory=dict)
     failure: Failure | None = None
     reason: str = ""
+    is_damaged: bool = False
+    """What lies in the artifact's place is not to be trusted; whoever claims the step moves it aside first."""
     finished_at: float | None = None
 
 
@@ -104,6 +106,7 @@ class Journal:
             expires_at=self._clock.now() + LEASE_S,
             attempts=1,
             failure=None,
+            reason=record.reason if record.is_damaged else "",
         )
         try:
             version = self._store.put(
@@ -155,6 +158,7 @@ class Journal:
             summary=summary,
             failure=None,
             reason="",
+            is_damaged=False,
             **self._released(),
         )
 
@@ -170,7 +174,9 @@ class Journal:
         record = read_record(entry.value) if entry else None
         if entry is None or record is None or record.state is not StepState.DONE:
             return
-        moved = replace(self._moved(record, StepEvent.INVALIDATED), manifest_digest=None, reason=reason)
+        moved = replace(
+            self._moved(record, StepEvent.INVALIDATED), manifest_digest=None, reason=reason, is_damaged=True
+        )
         try:
             self._store.put(_key(fingerprint), write_record(moved), expect=entry.version)
         except StoreConflict:

@@ -1,0 +1,155 @@
+"""One try of a step: verified inputs in, the stage run by a worker, its output published; or why not."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from platformops.errors import ArtifactCorrupt, DataRefused, PlatformError, UserError
+from platformops.home import Home
+from platformops.pipeline.identity import Identity
+from platformops.pipeline.records import USES, Failure, Step
+from platformops.pipeline.wire import DISK_FULL, NO_SPACE, STOPPED, Launcher, News, StepRequest
+from platformops.store.artifacts import Artifacts
+from platformops.store.records import JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """Where the artifact of a needed stage is."""
+
+    fingerprint: str
+    manifest_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The artifact is durable; the journal does not know yet."""
+
+    manifest_digest: str
+    seconds: float
+    summary: JsonObject
+
+
+@dataclass(frozen=True, slots=True)
+class Damaged:
+    """An input failed its verification: the stage that made it has to run again first."""
+
+    name: str
+    parent: Parent
+    reason: str
+
+
+class Attempts:
+    """Tries steps, from several threads at once. What is verified once is not verified again in the same run."""
+
+    def __init__(
+        self, *, artifacts: Artifacts, launcher: Launcher, home: Home, root: Path, identity: Identity | None
+    ) -> None:
+        self._artifacts, self._launcher, self._identity = artifacts, launcher, identity
+        self._home, self._root = home, root
+        self._opened: dict[tuple[str, str], Path] = {}
+
+    def attempt(
+        self, step: Step, parents: Mapping[str, Parent], *, stop: threading.Event, on_news: Callable[[News], None]
+    ) -> Published | Damaged | Failure:
+        try:
+            if refused := self._changed_code(step):
+                return refused
+            inputs: dict[str, Path] = {}
+            for name, parent in parents.items():
+                try:
+                    inputs[name] = self._open(parent)
+                except ArtifactCorrupt as error:
+                    return Damaged(name, parent, error.message)
+            return self._make(step, inputs, stop, on_news)
+        except (PlatformError, OSError) as error:
+            return _failure(error)
+
+    def forget(self, parent: Parent) -> None:
+        """The artifact will be made again: verify what then stands in its place."""
+        self._opened.pop((parent.fingerprint, parent.manifest_digest), None)
+
+    def clear_scratch(self, fingerprint: str) -> None:
+        shutil.rmtree(self._scratch(fingerprint), ignore_errors=True)
+
+    def _open(self, parent: Parent) -> Path:
+        place = (parent.fingerprint, parent.manifest_digest)
+        if place not in self._opened:
+            self._opened[place] = self._artifacts.open(*place)
+        return self._opened[place]
+
+    def _make(
+        self, step: Step, inputs: Mapping[str, Path], stop: threading.Event, on_news: Callable[[News], None]
+    ) -> Published | Failure:
+        staging = self._artifacts.staging(step.fingerprint)
+        published = False
+        try:
+            outcome = self._launcher.run(self._request(step, inputs, staging), stop=stop, on_news=on_news)
+            if isinstance(outcome, Failure):
+                return outcome
+            if refused := self._changed_sources(step):
+                return refused
+            if stop.is_set():  # the lease may be another's by now: leave the place to the new owner
+                return Failure(STOPPED, "stopped before its artifact was published")
+            digest = self._artifacts.publish(step.fingerprint, staging)
+            published = True
+            return Published(digest, outcome.seconds, outcome.summary)
+        finally:
+            if not published:
+                with suppress(PlatformError):
+                    self._artifacts.discard(staging)
+
+    def _request(self, step: Step, inputs: Mapping[str, Path], staging: Path) -> StepRequest:
+        scratch = self._scratch(step.fingerprint)
+        scratch.mkdir(parents=True, exist_ok=True)
+        return StepRequest(
+            stage=step.stage.name,
+            uses=step.stage.uses,
+            fingerprint=step.fingerprint,
+            params=step.stage.params,
+            inputs=inputs,
+            output=staging,
+            scratch=scratch,
+            root=self._root,
+            on_cluster=step.stage.on_cluster,
+            timeout_s=step.stage.timeout_s,
+        )
+
+    def _scratch(self, fingerprint: str) -> Path:
+        return self._home.scratch / fingerprint
+
+    def _changed_code(self, step: Step) -> Failure | None:
+        """An artifact of code that was edited after the plan would lie under the fingerprint of the old code."""
+        if self._identity is None:
+            return None
+        now = self._identity.code(step.stage)
+        planned = {name: digest for name, digest in step.key.code.items() if name != USES}
+        changed = sorted(name for name in {*now, *planned} if now.get(name) != planned.get(name))
+        if not changed:
+            return None
+        message = f"the code of {changed[0]} changed after the plan was made"
+        return Failure(UserError.__name__, message, "run again: the new plan takes the new code", final=True)
+
+    def _changed_sources(self, step: Step) -> Failure | None:
+        """Asked after the stage has read them: what it read may be a mixture."""
+        for uri, digest in step.key.sources.items():
+            if self._identity is not None and self._identity.source(uri) != digest:
+                message = f"the data of {uri} changed while the step ran"
+                return Failure(DataRefused.__name__, message, "run again: the new plan takes the new data", final=True)
+        return None
+
+
+def _failure(error: PlatformError | OSError) -> Failure:
+    cause = error if isinstance(error, OSError) else error.__cause__
+    is_full = isinstance(cause, OSError) and cause.errno in NO_SPACE
+    kind = DISK_FULL if is_full else type(error).__name__
+    if isinstance(error, PlatformError):
+        final = is_full or isinstance(error, UserError | DataRefused)
+        return Failure(kind, error.message, error.remedy, final=final)
+    remedy = "free some space and run again" if is_full else None
+    return Failure(kind, f"{error.strerror} ({error.filename})", remedy, final=is_full)

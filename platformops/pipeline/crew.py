@@ -1,0 +1,78 @@
+"""The threads in which attempts block, and the one queue by which they answer the thread that decides."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from platformops.pipeline.attempt import Attempts, Damaged, Parent, Published
+from platformops.pipeline.journal import Lease
+from platformops.pipeline.records import Failure, Step
+from platformops.pipeline.wire import News
+
+Outcome = Published | Damaged | Failure
+
+
+@dataclass(slots=True, eq=False)
+class Active:
+    """A step whose lease is ours: being tried, or resting before it is tried again."""
+
+    step: Step
+    lease: Lease
+    renewed_at: float
+    stop: threading.Event = field(default_factory=threading.Event)
+    is_trying: bool = False
+    rest_until: float = 0.0
+    num_failures: int = 0
+    num_crashes: int = 0
+    is_lost: bool = False
+    """Another owner has the step: what our attempt still brings is not written."""
+
+    @property
+    def name(self) -> str:
+        return self.step.stage.name
+
+
+class Crew:
+    def __init__(self, attempts: Attempts, size: int) -> None:
+        self._attempts, self._size = attempts, size
+        self._pool: ThreadPoolExecutor | None = None
+        self._queue: queue.SimpleQueue[tuple[Active, News | Outcome | BaseException]] = queue.SimpleQueue()
+
+    def start(self, active: Active, parents: Mapping[str, Parent]) -> None:
+        """Tries the step in a thread of its own; its outcome comes by `news`."""
+        active.is_trying = True
+        self._pool = self._pool or ThreadPoolExecutor(self._size, thread_name_prefix="attempt")
+        self._pool.submit(self._work, active, parents, lambda news: self._queue.put((active, news)))
+
+    def news(self, timeout_s: float | None) -> Iterator[tuple[Active, News | Outcome]]:
+        """What has come, after waiting at most that long for the first; None waits for ever."""
+        with suppress(queue.Empty):
+            yield self._opened(self._queue.get(timeout=timeout_s))
+            while True:
+                yield self._opened(self._queue.get_nowait())
+
+    def close(self) -> None:
+        if self._pool:
+            self._pool.shutdown()
+
+    def _work(self, active: Active, parents: Mapping[str, Parent], on_news: Callable[[News], None]) -> None:
+        try:
+            outcome = self._attempts.attempt(active.step, parents, stop=active.stop, on_news=on_news)
+        except BaseException as error:  # not swallowed: `news` raises it in the thread that decides
+            self._queue.put((active, error))
+        else:
+            self._queue.put((active, outcome))
+
+    @staticmethod
+    def _opened(item: tuple[Active, News | Outcome | BaseException]) -> tuple[Active, News | Outcome]:
+        active, news = item
+        if not isinstance(news, News):
+            active.is_trying = False
+        if isinstance(news, BaseException):
+            raise news
+        return active, news

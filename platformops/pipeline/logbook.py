@@ -1,0 +1,42 @@
+"""Writes what happens in a run as JSON lines, one event each, under names of the Elastic Common Schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+
+from platformops.clock import Clock
+from platformops.store.records import Json
+
+
+class Logbook:
+    """`<folder>/<run id>.jsonl`; opened at the first event, each line complete once it is written."""
+
+    def __init__(self, folder: Path, *, system: str, run_id: str, clock: Clock) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.path = folder / f"{run_id}.jsonl"
+        self._always = {"platformops.system": system, "platformops.run": run_id}
+        self._clock = clock
+        # Binary and unbuffered: one write a line, so that a reader and a second writer see whole lines only.
+        self._file = self.path.open("ab", buffering=0)
+
+    def write(self, action: str, message: str, *, level: str = "info", about: Mapping[str, Json] | None = None) -> None:
+        """`about` holds names below `platformops.`: stage, fingerprint, attempt, seconds..."""
+        line = {
+            "@timestamp": datetime.fromtimestamp(self._clock.now(), UTC).isoformat(timespec="milliseconds"),
+            "log.level": level,
+            "event.action": action,
+            "message": message,
+            **self._always,
+            **{f"platformops.{name}": value for name, value in (about or {}).items()},
+        }
+        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+    def __enter__(self) -> Logbook:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
