@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 Batch = NDArray[np.uint8]
 """Shape (rows, height, width, channels)."""
+Images = Sequence[Batch] | Batch
+"""Arrays of shape (height, width, channels) of any sizes, or a batch of them."""
 Outputs = NDArray[np.float32]
 """Class probabilities, shape (rows, classes); each row sums to 1."""
 
@@ -115,7 +117,7 @@ class App:
     operations: Callable[[Sequence[Mapping[str, Json]]], tuple[Operation, ...]]
     """Raises SpecError with every problem of the list."""
     settle: Callable[[Sequence[Operation], Sequence[Batch]], Preparation]
-    transform: Callable[[Sequence[Batch], Sequence[Operation]], Batch]
+    transform: Callable[[Images, Sequence[Operation]], Batch]
     augment: Callable[[Batch, Sequence[Operation], np.random.Generator], Batch]
     build_model: Callable[[ModelParams], torch.nn.Module]
     """Takes a uint8 tensor of shape (rows, height, width, channels), returns logits (rows, classes)."""

@@ -40,7 +40,9 @@ def load_app(ref: str, root: Path) -> App:
     if ref in BUILT_IN:
         return _checked(ref, vars(importlib.import_module(BUILT_IN[ref])), where=ref)
     if not ref.endswith(".py"):
-        raise AppError(f"app {ref!r} is not known", remedy=f"write one of {sorted(BUILT_IN)}, or a file such as ./app.py")
+        raise AppError(
+            f"app {ref!r} is not known", remedy=f"write one of {sorted(BUILT_IN)}, or a file such as ./app.py"
+        )
     path = (root / ref).resolve()
     module = _imported(path)
     functions = dict(vars(module))

@@ -69,7 +69,9 @@ def save_model(
     return write_model(model, params, operations, app, directory, rows=rows)
 
 
-def load_predictor(directory: Path, *, runtime: Runtime = "auto", threads: int = 1, app: App | None = None) -> Predictor:
+def load_predictor(
+    directory: Path, *, runtime: Runtime = "auto", threads: int = 1, app: App | None = None
+) -> Predictor:
     """Batch of uint8 rows -> class probabilities (float32), from a directory that `save_model` wrote.
 
     `auto` takes the ONNX model where there is one. `app` is needed only to build a model of the user's own for torch.

@@ -1,0 +1,94 @@
+"""Encoded bytes of one image -> upright uint8 pixels, with every dangerous shape refused before it is decoded."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import cv2
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from platformops.apps.contract import MAX_PIXELS, Batch
+from platformops.apps.image.headers import Header, read_header
+from platformops.errors import BadInput
+
+TOLERATED = "extraneous bytes"
+"""A JPEG warning that many cameras cause and that costs no pixel; any other warning means lost pixels."""
+
+
+def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Batch:
+    """Pixels of shape (height, width, 1 for grey or 3 for RGB), first frame, upright, transparency over white.
+
+    Raises BadInput with code `empty`, `unsupported_format`, `truncated`, `corrupt`, `metadata`, `empty_image`,
+    or `too_many_pixels` (more than `max_pixels`, by the header).
+    """
+    header = read_header(content)
+    if header.height == 0 or header.width == 0:
+        raise BadInput("empty_image", f"the image is {header.width}x{header.height} pixels")
+    if header.height * header.width > max_pixels:
+        raise BadInput(
+            "too_many_pixels",
+            f"the image is {header.width}x{header.height}, more than {max_pixels} pixels",
+            remedy="scale it down",
+        )
+    pixels = _turbo_jpeg(header) if header.colour in ("Gray", "YCbCr", "RGB") else _opencv(header)
+    if pixels.shape[:2] != (header.height, header.width):
+        raise BadInput("corrupt", "the image is not of the size that its header says")
+    return upright(pixels, header.orientation)
+
+
+def upright(pixels: Batch, orientation: int) -> Batch:
+    """Pixels turned so that EXIF `orientation` becomes 1."""
+    if orientation == 1:
+        return pixels
+    if orientation >= 5:
+        pixels = pixels.transpose(1, 0, 2)
+    vertical, horizontal = _FLIPS[orientation]
+    pixels = pixels[:: -1 if vertical else 1, :: -1 if horizontal else 1]
+    return np.ascontiguousarray(pixels)
+
+
+_FLIPS = {
+    2: (False, True), 3: (True, True), 4: (True, False),
+    5: (False, False), 6: (False, True), 7: (True, True), 8: (True, False),
+}  # fmt: skip
+"""Orientation -> whether rows and columns are reversed, after the transposition that 5 to 8 begin with."""
+
+
+def _turbo_jpeg(header: Header) -> Batch:
+    colours = "GRAY" if header.colour == "Gray" else "RGB"
+    try:
+        return cast(Batch, simplejpeg.decode_jpeg(header.content, colorspace=colours))
+    except ValueError as exc:
+        if TOLERATED in str(exc):
+            return cast(Batch, simplejpeg.decode_jpeg(header.content, colorspace=colours, strict=False))
+        code = "truncated" if "Premature end" in str(exc) else "corrupt"
+        raise BadInput(code, f"the JPEG is damaged: {exc}") from None
+
+
+def _opencv(header: Header) -> Batch:
+    mode = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION if header.format == "jpeg" else cv2.IMREAD_UNCHANGED
+    try:
+        decoded = cv2.imdecode(np.frombuffer(header.content, dtype=np.uint8), mode)
+    except cv2.error as exc:
+        raise BadInput("corrupt", f"the {header.format} image cannot be decoded: {exc.err}") from None
+    if decoded is None:
+        raise BadInput("truncated", f"the {header.format} image is cut off or damaged")
+    return _rgb(_eight_bit(decoded))
+
+
+def _eight_bit(decoded: NDArray[np.generic]) -> Batch:
+    if decoded.dtype == np.uint16:
+        return (cast(NDArray[np.uint16], decoded) >> 8).astype(np.uint8)
+    return cast(Batch, decoded)
+
+
+def _rgb(decoded: Batch) -> Batch:
+    if decoded.ndim == 2:
+        return decoded[:, :, None]
+    if decoded.shape[2] == 4:
+        alpha = decoded[:, :, 3:].astype(np.uint16)
+        over_white = (decoded[:, :, :3] * alpha + 255 * (255 - alpha) + 127) // 255
+        decoded = over_white.astype(np.uint8)
+    return np.ascontiguousarray(decoded[:, :, ::-1])

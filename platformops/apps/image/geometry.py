@@ -1,0 +1,70 @@
+"""Sizes and windows of images: what `resize` and `crop` come to for one height and width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from platformops.apps.contract import Batch
+from platformops.store.records import Json
+
+MAX_SIDE = 4096
+
+
+def pair(value: Json) -> tuple[int, int] | None:
+    """(height, width) that `32` or `[24, 32]` asks for; None where it is neither."""
+    sides = value if isinstance(value, Sequence) and not isinstance(value, str) else [value, value]
+    if len(sides) != 2:
+        return None
+    height, width = sides
+    if isinstance(height, bool) or isinstance(width, bool) or not isinstance(height, int) or not isinstance(width, int):
+        return None
+    return (height, width) if 1 <= height <= MAX_SIDE and 1 <= width <= MAX_SIDE else None
+
+
+def unit_range(value: Json) -> tuple[float, float] | None:
+    """(lowest, highest) with 0 < lowest <= highest <= 1; None for anything else."""
+    if not isinstance(value, Sequence) or isinstance(value, str) or len(value) != 2:
+        return None
+    low, high = value
+    if isinstance(low, bool) or isinstance(high, bool):
+        return None
+    if not isinstance(low, int | float) or not isinstance(high, int | float):
+        return None
+    return (float(low), float(high)) if 0 < low <= high <= 1 else None
+
+
+def shorter_side(height: int, width: int, side: int) -> tuple[int, int]:
+    """The size in which the shorter side is `side` and the shape is kept."""
+    scale = side / min(height, width)
+    return max(side, round(height * scale)) if height > width else side, max(side, round(width * scale)) if (
+        width > height
+    ) else side
+
+
+def covering(height: int, width: int, wanted: tuple[int, int]) -> tuple[int, int]:
+    """The smallest size of this shape that holds `wanted`."""
+    scale = max(wanted[0] / height, wanted[1] / width)
+    return max(wanted[0], round(height * scale)), max(wanted[1], round(width * scale))
+
+
+def resized(image: Batch, size: tuple[int, int]) -> Batch:
+    """The image (height, width, channels) in this size: area means when it shrinks, linear when it grows."""
+    if image.shape[:2] == size:
+        return image
+    shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
+    out = cv2.resize(
+        np.ascontiguousarray(image),
+        (size[1], size[0]),
+        interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR,
+    )
+    return np.asarray(out, dtype=np.uint8).reshape(*size, image.shape[2])
+
+
+def central(images: Batch, size: tuple[int, int]) -> Batch:
+    """The centre of one image, or of a batch of them; the size must fit inside."""
+    height, width = images.shape[-3], images.shape[-2]
+    top, left = (height - size[0]) // 2, (width - size[1]) // 2
+    return images[..., top : top + size[0], left : left + size[1], :]
