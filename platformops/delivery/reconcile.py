@@ -85,9 +85,11 @@ def keep(system: System, rollout: Rollout | None, now: float) -> frozenset[str]:
     """Names of the revisions that may run: stable, the candidate, and what still answers its last requests."""
     if system.wanted != "up":
         return frozenset()
-    kept = {system.stable} | ({rollout.candidate} if rollout and rollout.state in DEPLOYED else set())
+    kept = [system.stable]
+    if rollout and rollout.state in DEPLOYED:
+        kept.append(rollout.candidate)
     if rollout and (draining := _draining(rollout)) and now - rollout.changed_at < drain_s(draining):
-        kept.add(draining)
+        kept.append(draining)
     return frozenset(revision.name for revision in kept if revision)
 
 
