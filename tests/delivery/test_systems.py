@@ -84,7 +84,7 @@ def test_rollouts_and_systems_survive_the_store_unchanged():
         {
             **rollout_json(rollout),
             "gates": [{"name": "a", "passed": True, "reason": "r", "evidence": {"x": 1.5}, "would_change": "w"}],
-        }  # fmt: skip
+        }
     )
     assert judged.gates == (GateResult("a", True, "r", {"x": 1.5}, "w"),)
     assert rollout_from(json.loads(json.dumps(rollout_json(judged)))) == judged
@@ -94,7 +94,7 @@ def test_rollouts_and_systems_survive_the_store_unchanged():
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("number", "1"), ("number", True), ("candidate", None), ("gates", "none"), ("changed_at", None), ("steps", [1])],
+    [("number", "1"), ("number", True), ("conditions", None), ("gates", "none"), ("changed_at", None), ("steps", [1])],
 )
 def test_a_damaged_record_is_refused_by_field(field, value):
     document = {**rollout_json(ask(MemoryStore())), field: value}

@@ -294,6 +294,7 @@ def test_a_controller_that_is_overtaken_after_its_commit_leaves_the_acting_to_th
     commit = world.store.commit
 
     def overtaken(puts):
+        world.store.commit = commit
         versions = commit(puts)
         take_over(world.store, "new", world.clock.now())
         return versions
@@ -302,6 +303,5 @@ def test_a_controller_that_is_overtaken_after_its_commit_leaves_the_acting_to_th
     world.clock.sleep(10)
     with pytest.raises(LeaseLost):
         turn(world.store, world.cluster, world.clock, world.epoch)
-    world.store.commit = commit
     assert newest_rollout(world.store, "img")[0].state is not RolloutState.PENDING
     assert world.cluster.deployed == {}
