@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -108,19 +106,15 @@ def _stranger(url: str, seen: str) -> ClusterError:
 
 
 def _image(path: Path) -> bytes:
+    from platformops.spec.plain_file import plain_file, size_bytes
+
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with plain_file(path) as file:
+            if size_bytes(file) > MOST_IMAGE_BYTES:
+                raise UserError(f"{path}: has {size_bytes(file)} bytes, more than any system takes")
+            return file.read(MOST_IMAGE_BYTES)
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    except ValueError:
-        raise UserError("a file name must not hold a NUL character") from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise UserError(f"{path}: is not a regular file", remedy="name image files")
-        if status.st_size > MOST_IMAGE_BYTES:
-            raise UserError(f"{path}: has {status.st_size} bytes, more than any system takes")
-        return file.read(MOST_IMAGE_BYTES)
+        raise UserError(f"{path}: {error.strerror}", remedy="name image files") from None
 
 
 def _answer(client: httpx.Client, url: str, path: Path, content: bytes) -> JsonObject:

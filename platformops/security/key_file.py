@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from platformops.errors import PlatformError
+from platformops.spec.plain_file import plain_file
 
 MOST_BYTES = 4096
 
@@ -33,27 +34,21 @@ def write_key_file(path: Path, token: str) -> None:
 def read_key_file(path: Path) -> str | None:
     """The token, or None when there is no file; refuses one that others could have read or put there."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with plain_file(path, follow_link=False) as file:
+            _refuse_shared(path, os.fstat(file.fileno()).st_mode)
+            return file.read(MOST_BYTES).decode("ascii").strip() or None
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise PlatformError(f"the key file {path} cannot be opened: {error.strerror}") from None
-    with os.fdopen(descriptor, "rb") as file:
-        _refuse_shared(path, os.fstat(file.fileno()))
-        content = file.read(MOST_BYTES)
-    try:
-        return content.decode("ascii").strip() or None
+        raise PlatformError(f"the key file {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
         raise PlatformError(f"the key file {path} does not hold a key", remedy=f"remove it: rm {path}") from None
 
 
-def _refuse_shared(path: Path, status: os.stat_result) -> None:
-    if not stat.S_ISREG(status.st_mode):
-        raise PlatformError(f"the key file {path} is not a regular file", remedy=f"remove it: rm {path}")
-    if status.st_mode & 0o077:
-        mode = stat.S_IMODE(status.st_mode)
+def _refuse_shared(path: Path, mode: int) -> None:
+    if mode & 0o077:
         raise PlatformError(
-            f"the key file {path} has mode {mode:04o}: others on this machine may have read the key",
+            f"the key file {path} has mode {stat.S_IMODE(mode):04o}: others on this machine may have read the key",
             remedy=f"make a new key, or trust them: chmod 600 {path}",
         )
 

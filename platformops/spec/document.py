@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
-import os
 import re
-import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,7 @@ import yaml
 
 from platformops.errors import SpecError
 from platformops.spec.echo import escaped, shown
+from platformops.spec.plain_file import plain_file, size_bytes
 from platformops.store.records import Json
 
 MOST_BYTES = 1024 * 1024
@@ -51,20 +50,14 @@ def read_text(path: Path) -> str:
     """The file as text; refuses what is not a regular file of at most 1 MiB of plain UTF-8, before reading it."""
     name = escaped(str(path))
     try:
-        # Without O_NONBLOCK, opening a pipe would wait for its writer for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with plain_file(path) as file:
+            if size_bytes(file) > MOST_BYTES:
+                raise SpecError([f"{name}: has {size_bytes(file)} bytes; a spec has at most {MOST_BYTES}"])
+            return _decoded(file.read(MOST_BYTES), name)
     except FileNotFoundError:
         raise SpecError([f"{name}: there is no such file"], remedy="`platformops init` writes one") from None
-    except (OSError, ValueError) as error:
-        raise SpecError([f"{name}: cannot be opened: {getattr(error, 'strerror', None) or error}"]) from None
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-            raise SpecError([f"{name}: is {kind}"], remedy="name a YAML file")
-        if status.st_size > MOST_BYTES:
-            raise SpecError([f"{name}: has {status.st_size} bytes; a spec has at most {MOST_BYTES}"])
-        return _decoded(file.read(MOST_BYTES + 1), name)
+    except OSError as error:
+        raise SpecError([f"{name}: cannot be read: {error.strerror}"], remedy="name a YAML file") from None
 
 
 def _decoded(content: bytes, name: str) -> str:
