@@ -146,7 +146,7 @@ def _description(served: Served, weights: dict[str, float]) -> dict[str, object]
     return {
         "system": system.name,
         "revision": system.stable.name if system.stable else None,
-        "model_version": f"{system.name}:v{system.stable.version}" if system.stable else None,
+        "model_version": system.stable.version_name if system.stable else None,
         "weights": weights,
         "classes": list(system.classes),
         "limits": {

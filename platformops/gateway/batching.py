@@ -197,7 +197,7 @@ class Lane:
 
     async def _attempt(self, items: Sequence[bytes], deadline: float) -> Sequence[Answer]:
         async with asyncio.timeout_at(deadline):
-            answers = await self._call(self.revision, items, deadline)
+            answers = await self._call(self.revision, items, deadline=deadline, queued=self.queued)
         return answers if len(answers) == len(items) else [BROKEN] * len(items)
 
 

@@ -43,7 +43,11 @@ class Call(Protocol):
     ReplicaDied, RevisionUnavailable or RevisionUnknown. Cancelling it drops the call.
     """
 
-    def __call__(self, revision: str, items: Sequence[bytes], deadline: float) -> Awaitable[Sequence[Answer]]: ...
+    def __call__(
+        self, revision: str, items: Sequence[bytes], *, deadline: float, queued: int
+    ) -> Awaitable[Sequence[Answer]]:
+        """`queued` more items wait at this gateway for the same revision: what autoscaling goes by."""
+        ...
 
 
 class Width(Protocol):

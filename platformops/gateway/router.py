@@ -15,22 +15,19 @@ Routes = Mapping[str, Route]
 WEIGHT_SUM_TOLERANCE = 1e-6
 
 
-def check(route: Route) -> Route:
-    """The route itself; raises ValueError when its weights are not shares of 100 %."""
+def is_sound(route: Route) -> bool:
+    """Whether the weights are shares of 100 %."""
     weights = route.weights.values()
-    if not route.weights or any(not math.isfinite(w) or w < 0 for w in weights):
-        raise ValueError(f"weights of {route.system} must be finite and at least 0 (got {dict(route.weights)})")
-    if abs(sum(weights) - 100.0) > WEIGHT_SUM_TOLERANCE:
-        raise ValueError(f"weights of {route.system} must sum to 100 (got {sum(weights):g})")
-    return route
+    return all(math.isfinite(w) and w >= 0 for w in weights) and abs(sum(weights) - 100.0) <= WEIGHT_SUM_TOLERANCE
 
 
 def replace(routes: Routes, route: Route) -> Routes:
-    """Routes with `route` in force; raises StoreConflict when a newer one is already there.
+    """Routes with `route` in force; raises StoreConflict when a newer one is, ValueError for unsound weights.
 
     The same token again is the same decision, said twice: it changes nothing.
     """
-    check(route)
+    if not is_sound(route):
+        raise ValueError(f"weights of {route.system} must be at least 0 and sum to 100 (got {dict(route.weights)})")
     present = routes.get(route.system)
     if present is not None and route.token < present.token:
         raise StoreConflict(
@@ -43,11 +40,16 @@ def replace(routes: Routes, route: Route) -> Routes:
 
 
 def latest(routes: Routes, stored: Iterable[Route]) -> Routes:
-    """Routes of exactly the systems in `stored`; where memory holds a newer route than the store, it stays."""
+    """Routes of exactly the systems in `stored`; what is newer than the store, or sound where the
+    store is not, stays."""
     result: dict[str, Route] = {}
     for route in stored:
         present = routes.get(route.system)
-        result[route.system] = present if present is not None and present.token > route.token else check(route)
+        is_older = present is not None and present.token > route.token
+        if present is not None and (is_older or not is_sound(route)):
+            result[route.system] = present
+        elif is_sound(route):
+            result[route.system] = route
     return result
 
 

@@ -29,15 +29,26 @@ class World:
 
 
 def limits_of(serve: Mapping[str, object]) -> ServeSpec:
-    """The `serve` section as it was stored; keys of a newer version are refused, defaults are the spec's own."""
+    """The `serve` section as it was stored, its defaults the spec's own; raises ValueError for anything else."""
     return ServeSpec.model_validate_json(json.dumps(dict(serve)))
 
 
 def renew(world: World, systems: Iterable[System], keys: Iterable[Entry]) -> World:
-    """The world as the store tells it, except that no route goes back to an older token."""
+    """The world as the store tells it, except that no route goes back to an older token.
+
+    A system whose record cannot be read keeps what it had: one bad record must not take the others down.
+    """
     up = [system for system in systems if system.wanted == "up"]
+    served = {system.name: _served(system) or world.systems.get(system.name) for system in up}
     return World(
-        systems={system.name: Served(system, limits_of(system.serve)) for system in up},
+        systems={name: one for name, one in served.items() if one is not None},
         routes=latest(world.routes, (system.route for system in up if system.route is not None)),
         keys=tuple(keys),
     )
+
+
+def _served(system: System) -> Served | None:
+    try:
+        return Served(system, limits_of(system.serve))
+    except ValueError:
+        return None

@@ -31,7 +31,7 @@ class Replicas:
         self.behave = None
         self.deployed = {"digits-r1", "digits-r2"}
 
-    async def __call__(self, revision, items, deadline):
+    async def __call__(self, revision, items, *, deadline, queued):
         self.calls.append((revision, list(items)))
         if revision not in self.deployed:
             raise RevisionUnknown(revision)

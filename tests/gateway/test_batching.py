@@ -18,7 +18,7 @@ class Replica:
         self.held = held
         self.failures = []
 
-    async def __call__(self, revision, items, deadline):
+    async def __call__(self, revision, items, *, deadline, queued):
         self.calls.append([bytes(i) for i in items])
         if self.held:
             gate = asyncio.Event()
@@ -228,7 +228,7 @@ def test_other_failures_become_answers_and_the_lane_goes_on(failure, status):
 
 
 def test_a_replica_that_answers_too_few_items_is_not_believed():
-    async def short(revision, items, deadline):
+    async def short(revision, items, *, deadline, queued):
         return [Answer(200, b"{}")]
 
     async def go():

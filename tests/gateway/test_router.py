@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from platformops.delivery.records import Route
 from platformops.errors import StoreConflict
-from platformops.gateway.router import check, choose, latest, replace
+from platformops.gateway.router import choose, latest, replace
 
 KEYS = [f"request-{n}" for n in range(20_000)]
 
@@ -53,7 +53,7 @@ def test_the_same_decision_said_twice_changes_nothing():
 )
 def test_weights_that_are_not_shares_are_refused(weights):
     with pytest.raises(ValueError, match="weights of digits"):
-        check(Route("digits", weights, 1))
+        replace({}, Route("digits", weights, 1))
 
 
 def test_a_slow_reading_of_the_store_does_not_undo_a_pushed_route():
@@ -61,3 +61,9 @@ def test_a_slow_reading_of_the_store_does_not_undo_a_pushed_route():
     assert latest(pushed, [route(4, stable=100.0)])["digits"].token == 5
     assert latest(pushed, [route(6, stable=100.0)])["digits"].token == 6
     assert latest(pushed, []) == {}
+
+
+def test_weights_in_the_store_that_make_no_sense_do_not_replace_good_ones():
+    good = replace({}, route(5, canary=100.0))
+    assert latest(good, [route(6, stable=40.0)]) == good
+    assert latest({}, [route(6, stable=40.0)]) == {}

@@ -1,0 +1,226 @@
+"""The gateway as a detached actor: an HTTP server thread, a thread that reads the store each second, no state.
+
+Killed, it comes back on the same port with everything read again. It reserves no CPU, so that it is never in the way
+of placing work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import socket
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import ray
+import uvloop
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from platformops.clock import SystemClock
+from platformops.delivery.records import Route
+from platformops.delivery.systems import load_systems
+from platformops.errors import ClusterError, PlatformError
+from platformops.gateway import router
+from platformops.gateway.access_log import AccessLog
+from platformops.gateway.app import Gateway, Policy
+from platformops.gateway.protocol import HttpLimits
+from platformops.gateway.server import HttpServer, bind
+from platformops.gateway.served import renew
+from platformops.home import Home
+from platformops.on_ray.calls import ReplicaCalls
+from platformops.on_ray.serving import revision_statuses, start_serve
+from platformops.on_ray.session import NAMESPACE
+from platformops.security.keys import STORED_UNDER
+from platformops.store.open import open_store
+
+NAME = "platformops-gateway"
+REFRESH_S = 1.0
+START_TIMEOUT_S = 60.0
+CALL_TIMEOUT_S = 20.0
+LOG_FILE = "gateway.jsonl"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where the gateway listens and what it reads."""
+
+    home: Home
+    host: str = "127.0.0.1"
+    port: int = 0
+    policy: Policy = Policy()
+    limits: HttpLimits = HttpLimits()
+
+
+class GatewayProcess:
+    """What runs in the actor: three threads around one `Gateway`."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._store = open_store(settings.home.store_url)
+        self._calls = ReplicaCalls()
+        self._log = AccessLog(settings.home.logs / LOG_FILE)
+        self._gateway = Gateway(
+            call=self._calls,
+            width=self._calls.width,
+            clock=SystemClock(),
+            new_id=new_request_id,
+            policy=settings.policy,
+            observers=(self._log,),
+        )
+        self._server = HttpServer(self._gateway, limits=settings.limits, new_id=new_request_id)
+        self._bound = bind(settings.host, settings.port)
+        self.refresh()
+        self._threads = [
+            threading.Thread(target=self._serve, name="http", daemon=True),
+            threading.Thread(target=self._refresh_always, name="refresh", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def address(self) -> str:
+        """`http://HOST:PORT` once requests are taken."""
+        host, port = self._bound.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def refresh(self) -> None:
+        """Systems, routes, keys and replicas as they are now; what cannot be read now stays as it was."""
+        try:
+            systems = [system for system, _ in load_systems(self._store).values()]
+            keys = self._store.scan(STORED_UNDER)
+            with self._lock:
+                self._gateway.world = renew(self._gateway.world, systems, keys)
+        except PlatformError:
+            pass  # the store is away or holds a bad record: serving goes on with the last world
+        try:
+            self._calls.observe(revision_statuses())
+        except (PlatformError, ray.exceptions.RayError):
+            pass  # Serve's controller is away: replicas and handles go on working without it
+
+    def set_route(self, route: Route) -> None:
+        """The route is in force on return. Raises StoreConflict when a newer one is."""
+        with self._lock:
+            world = self._gateway.world
+            self._gateway.world = replace(world, routes=router.replace(world.routes, route))
+
+    def tokens(self) -> dict[str, int]:
+        """System -> token of the route that requests follow now."""
+        return {name: route.token for name, route in self._gateway.world.routes.items()}
+
+    def stop(self) -> None:
+        """Every accepted request has been answered on return."""
+        self._stopped.set()
+        self._server.stop()
+        for thread in self._threads:
+            thread.join(timeout=CALL_TIMEOUT_S)
+        self._log.close()
+
+    def _serve(self) -> None:
+        uvloop.run(self._server.serve(self._bound))
+
+    def _refresh_always(self) -> None:
+        while not self._stopped.wait(REFRESH_S):
+            self.refresh()
+            self._log.flush()
+
+
+def new_request_id() -> str:
+    """24 hex digits, never taken from a client: it names evidence and labels later."""
+    return secrets.token_hex(12)
+
+
+def start_gateway(settings: Settings) -> str:
+    """The address of the gateway, started unless it runs already. Raises ClusterError when the port is taken."""
+    running = _running()
+    if running is not None:
+        return str(_ask(running.address.remote(), START_TIMEOUT_S))
+    start_serve()
+    settings = replace(settings, port=_free_port(settings.host, settings.port))
+    actor = ray.remote(GatewayProcess).options(
+        name=NAME,
+        namespace=NAMESPACE,
+        lifetime="detached",
+        get_if_exists=True,
+        num_cpus=0,
+        max_restarts=-1,
+        max_task_retries=-1,
+        max_concurrency=8,
+        scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
+    )
+    return str(_ask(actor.remote(settings).address.remote(), START_TIMEOUT_S))
+
+
+def stop_gateway() -> bool:
+    """The gateway takes nothing new, answers what it accepted, and is gone; False when there was none."""
+    running = _running()
+    if running is None:
+        return False
+    try:
+        _ask(running.stop.remote(), CALL_TIMEOUT_S)
+    finally:
+        ray.kill(running, no_restart=True)
+    return True
+
+
+def gateway_address() -> str | None:
+    """Where the gateway listens; None when there is none."""
+    running = _running()
+    return str(_ask(running.address.remote(), CALL_TIMEOUT_S)) if running is not None else None
+
+
+def refresh_gateway() -> None:
+    """What was just written to the store holds for every request that arrives from now on."""
+    running = _running()
+    if running is not None:
+        _ask(running.refresh.remote(), CALL_TIMEOUT_S)
+
+
+def set_route(route: Route) -> None:
+    """The route holds for every request that arrives from now on. Raises StoreConflict or ClusterError."""
+    running = _running()
+    if running is None:
+        raise ClusterError("no gateway runs", remedy="`platformops up` starts it")
+    _ask(running.set_route.remote(route), CALL_TIMEOUT_S)
+
+
+def routed(systems: Sequence[str]) -> Mapping[str, int]:
+    """Token of the route in force, for those of `systems` that have one; empty when no gateway runs."""
+    running = _running()
+    tokens = _ask(running.tokens.remote(), CALL_TIMEOUT_S) if running is not None else {}
+    return {name: token for name, token in tokens.items() if name in systems}
+
+
+def _running() -> Any | None:  # noqa: ANN401  a Ray actor handle, which is untyped
+    try:
+        return ray.get_actor(NAME, namespace=NAMESPACE)
+    except ValueError:
+        return None
+
+
+def _ask(reference: Any, timeout_s: float) -> Any:  # noqa: ANN401  Ray's object references are untyped
+    try:
+        return ray.get(reference, timeout=timeout_s)
+    except ray.exceptions.RayTaskError as error:
+        raise error.cause if isinstance(error.cause, PlatformError) else ClusterError(str(error)) from error
+    except (ray.exceptions.RayError, TimeoutError) as error:
+        raise ClusterError(f"the gateway does not answer: {error}", remedy="look at `ray list actors`") from error
+
+
+def _free_port(host: str, port: int) -> int:
+    """`port`, or a free one for 0, fixed before the actor starts so that a restarted one comes back to it.
+
+    Bound without SO_REUSEPORT: the gateway of another home would otherwise share the port, and its clients.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise ClusterError(
+                f"the gateway cannot listen on {host}:{port}: {error.strerror}", remedy="choose another port"
+            ) from error
+        return int(probe.getsockname()[1])

@@ -1,0 +1,199 @@
+"""Revisions on Ray Serve: one application each, so that a crash in a candidate cannot touch what is stable.
+
+An application is deployed once and never updated in place, since Serve's update has no way back. Serve's own HTTP
+proxy stays off: the gateway is the only door.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve.exceptions import RayServeException
+from ray.serve.schema import ApplicationStatusOverview, LoggingConfig
+
+from platformops.clock import SystemClock
+from platformops.delivery.documents import revision_from, revision_json
+from platformops.delivery.records import Revision, RevisionState, RevisionStatus
+from platformops.errors import ClusterError
+from platformops.gateway.served import limits_of
+from platformops.home import Home
+from platformops.on_ray import replica
+from platformops.on_ray.autoscaling import ITEMS, QUEUED
+from platformops.spec.types import ServeSpec
+from platformops.store.artifacts import Artifacts
+from platformops.store.records import JsonObject
+
+REPLICA = "replica"
+"""Name of the one Serve deployment in each application."""
+OURS = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}-r[0-9]+")
+CALLS_PER_REPLICA = 2
+"""A gateway has as many calls in flight as there are replicas; room for a second one keeps a retry from waiting."""
+HEALTH_PERIOD_S = 2.0
+HEALTH_TIMEOUT_S = 10.0
+"""Serve replaces a replica after three of these: a stopped process in half a minute, and no healthy one on a
+machine that is merely busy."""
+SCALE_UP_DELAY_S = 3.0
+SCALE_DOWN_DELAY_S = 60.0
+FULL_SHARE = 0.5
+"""Of a batch: with more than that in flight for each replica, another one shortens the wait."""
+FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
+
+
+class ReplicaProcess:
+    """One replica: the rules are in `replica`, here is only what Serve calls."""
+
+    def __init__(self, revision: JsonObject, artifacts_url: str, cache: str) -> None:
+        from pathlib import Path
+
+        loaded = revision_from(revision)
+        limits = limits_of(loaded.options)
+        self._workload = replica.Workload(SystemClock(), timeout_s=limits.timeout_s)
+        self._thread = ThreadPoolExecutor(1, "predict")
+        artifacts = Artifacts(artifacts_url, cache=Path(cache))
+        self._served = replica.load(loaded, limits, artifacts, threads=threads_of(limits))
+
+    async def predict(self, items: list[bytes], queued: int) -> list[tuple[int, bytes, str, str, str]]:
+        """One (status, JSON, code, message, model version) an item, in order."""
+        ticket = self._workload.begin(len(items), queued)
+        try:
+            answers = await asyncio.get_running_loop().run_in_executor(
+                self._thread, replica.answer, self._served, items
+            )
+        finally:
+            self._workload.end(ticket, len(items))
+        return [(a.status, a.json, a.code, a.message, a.model_version) for a in answers]
+
+    async def check_health(self) -> None:
+        stuck_s = self._workload.stuck_s()
+        if stuck_s is not None:
+            raise RuntimeError(f"a batch has not returned for {stuck_s:.0f} s")
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        items, queued = self._workload.peaks()
+        return {ITEMS: float(items), QUEUED: float(queued)}
+
+
+def threads_of(limits: ServeSpec) -> int:
+    """Threads of the model runtime in one replica; `auto` shares the cores, one of them left to the gateway."""
+    if limits.threads != "auto":
+        return limits.threads
+    cores = len(os.sched_getaffinity(0))
+    return max(1, (cores - 1) // limits.replicas[1])
+
+
+def start_serve() -> None:
+    """Serve runs on this cluster afterwards, without an HTTP proxy of its own; idempotent."""
+    serve.start(proxy_location="Disabled", logging_config=_quiet())
+
+
+def application(revision: Revision, home: Home) -> serve.Application:
+    """The Serve application of a revision."""
+    limits = limits_of(revision.options)
+    low, high = revision.replicas_min, revision.replicas_max
+    options: dict[str, Any] = {
+        "name": REPLICA,
+        "ray_actor_options": {"num_cpus": limits.cpus},
+        "max_ongoing_requests": CALLS_PER_REPLICA,
+        "health_check_period_s": HEALTH_PERIOD_S,
+        "health_check_timeout_s": HEALTH_TIMEOUT_S,
+        "graceful_shutdown_wait_loop_s": 0.5,
+        "graceful_shutdown_timeout_s": limits.timeout_s,
+        "logging_config": _quiet(),
+    }
+    if low == high:
+        options["num_replicas"] = low
+    else:
+        options["autoscaling_config"] = _autoscaling(low, high, limits)
+    deployment = serve.deployment(**options)(ReplicaProcess)
+    bound: serve.Application = deployment.bind(revision_json(revision), home.artifacts_url, str(home.cache))
+    return bound
+
+
+def _autoscaling(low: int, high: int, limits: ServeSpec) -> dict[str, Any]:
+    return {
+        "min_replicas": low,
+        "max_replicas": high,
+        "target_ongoing_requests": max(1.0, FULL_SHARE * limits.batch),
+        "upscale_delay_s": SCALE_UP_DELAY_S,
+        "downscale_delay_s": SCALE_DOWN_DELAY_S,
+        "metrics_interval_s": 1.0,
+        "look_back_period_s": 5.0,
+        "policy": {"policy_function": "platformops.on_ray.autoscaling:by_items"},
+    }
+
+
+def _quiet() -> LoggingConfig:
+    """Requests are logged once, by the gateway."""
+    return LoggingConfig(enable_access_log=False, log_level="WARNING")
+
+
+def deploy_revision(revision: Revision, home: Home) -> None:
+    """Starts the revision and returns at once; one that runs or starts is left alone, one that failed starts afresh."""
+    seen = revision_statuses().get(revision.name)
+    if seen is not None and seen.state is not RevisionState.FAILED:
+        return
+    start_serve()
+    target = serve.RunTarget(target=application(revision, home), name=revision.name, route_prefix=None)
+    try:
+        serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+    except (RayServeException, ray.exceptions.RayError) as error:
+        raise ClusterError(f"{revision.name} could not be handed to Serve: {error}") from error
+
+
+def remove_revision(name: str) -> None:
+    """Serve stops the application once it has answered what it accepted; returns at once, also when there is none."""
+    if name in _applications():
+        serve.delete(name, _blocking=False)
+
+
+def revision_statuses() -> Mapping[str, RevisionStatus]:
+    """Every revision that runs, starts or failed, by name."""
+    return {name: _status(seen) for name, seen in _applications().items() if OURS.fullmatch(name)}
+
+
+def revision_status(name: str) -> RevisionStatus:
+    return revision_statuses().get(name, RevisionStatus(RevisionState.ABSENT))
+
+
+def _applications() -> Mapping[str, ApplicationStatusOverview]:
+    try:
+        return {name: seen for name, seen in serve.status().applications.items() if seen.status.value != "DELETING"}
+    except RayServeException:  # Serve has not been started on this cluster
+        return {}
+    except ray.exceptions.RayError as error:
+        raise ClusterError(f"Serve does not answer: {error}", remedy="look at `ray status`") from error
+
+
+def _status(seen: ApplicationStatusOverview) -> RevisionStatus:
+    states = [state for d in seen.deployments.values() for state in d.replica_states.items()]
+    ready = sum(count for state, count in states if state.value == "RUNNING")
+    wanted = sum(count for state, count in states if state.value != "STOPPING")
+    messages = [d.message for d in seen.deployments.values() if d.message] or [seen.message]
+    return RevisionStatus(
+        state=_state(seen, ready),
+        ready=ready,
+        wanted=wanted,
+        reason=_reason(messages[0]),
+        deployed_at=seen.last_deployed_time_s,
+    )
+
+
+def _state(seen: ApplicationStatusOverview, ready: int) -> RevisionState:
+    """A revision with any replica takes requests, whatever Serve thinks of the missing ones."""
+    if ready:
+        return RevisionState.READY
+    return RevisionState.FAILED if seen.status.value in FAILED else RevisionState.STARTING
+
+
+def _reason(message: str) -> str:
+    """The last line of a traceback is what a person needs; the rest is in Ray's logs."""
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception|Corrupt|Refused|Failed)\b", line)]
+    return (errors or lines or [""])[-1][:500]
