@@ -12,7 +12,10 @@ from dataclasses import dataclass, field
 from platformops.pipeline.attempt import Attempts, Damaged, Parent, Published
 from platformops.pipeline.journal import Lease
 from platformops.pipeline.records import Failure, Step
-from platformops.pipeline.wire import News
+from platformops.pipeline.wire import CRASHED, STOPPED, News
+
+FREE_CRASHES = 2
+"""Attempts that cost none of the stage's `retries`: a killed process is the machine's failure, not the stage's."""
 
 Outcome = Published | Damaged | Failure
 
@@ -35,6 +38,16 @@ class Active:
     @property
     def name(self) -> str:
         return self.step.stage.name
+
+    def may_retry(self, failure: Failure) -> bool:
+        """Counts the failure, and says whether the step has an attempt left."""
+        if failure.final or failure.kind == STOPPED:
+            return False
+        if failure.kind == CRASHED and self.num_crashes < FREE_CRASHES:
+            self.num_crashes += 1
+            return True
+        self.num_failures += 1
+        return self.num_failures <= self.step.stage.retries
 
 
 class Crew:

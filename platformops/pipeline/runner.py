@@ -29,15 +29,14 @@ from platformops.pipeline.process import is_alive as process_is_alive
 from platformops.pipeline.records import Failure, Owner, Plan, RunResult, RunState, Step, StepState
 from platformops.pipeline.runs import RunRecord
 from platformops.pipeline.schedule import Schedule, rest_s
+from platformops.pipeline.shelf import Shelf
 from platformops.pipeline.teller import OnProgress, Teller
-from platformops.pipeline.wire import CRASHED, STOPPED, Launcher, News
+from platformops.pipeline.wire import Launcher, News
 from platformops.store.artifacts import Artifacts
 from platformops.store.records import Store
 
 LOOK_S = 0.2
 """How often a run looks after its leases, after those of others, and whether it was cancelled."""
-FREE_CRASHES = 2
-"""Attempts that cost none of the stage's `retries`: a killed process is the machine's failure, not the stage's."""
 MOST_REPAIRS = 2
 """A step whose artifact is damaged again and again has a broken disk below it."""
 
@@ -75,8 +74,20 @@ def run_plan(
     attempts = Attempts(artifacts=artifacts, launcher=launcher, home=home, root=root, identity=identity)
     ledger = Ledger(plan, {preview.name: "; ".join(preview.reasons) for preview in previews})
     with Logbook(home.logs, system=plan.system, run_id=record.run_id, clock=clock) as logbook:
-        teller = Teller(logbook, clock, on_progress)
-        run = _Run(plan, record, journal, attempts, artifacts, ledger, teller, clock, parallel, frozenset(verify))
+        teller, schedule = Teller(logbook, clock, on_progress), Schedule(plan)
+        shelf = Shelf(journal, artifacts, ledger, schedule, teller, verify=frozenset(verify))
+        run = _Run(
+            plan,
+            record=record,
+            journal=journal,
+            attempts=attempts,
+            shelf=shelf,
+            ledger=ledger,
+            schedule=schedule,
+            teller=teller,
+            clock=clock,
+            parallel=parallel,
+        )
         return run.go(cancelled or threading.Event())
 
 
@@ -106,20 +117,20 @@ class _Run:
     def __init__(
         self,
         plan: Plan,
+        *,
         record: RunRecord,
         journal: Journal,
         attempts: Attempts,
-        artifacts: Artifacts,
+        shelf: Shelf,
         ledger: Ledger,
+        schedule: Schedule,
         teller: Teller,
         clock: Clock,
         parallel: int,
-        verify: frozenset[str],
     ) -> None:
-        self._plan, self._record, self._journal, self._attempts = plan, record, journal, attempts
-        self._artifacts, self._ledger, self._teller, self._clock = artifacts, ledger, teller, clock
-        self._parallel, self._verify = parallel, verify
-        self._schedule = Schedule(plan)
+        self._plan, self._record, self._journal, self._attempts, self._shelf = plan, record, journal, attempts, shelf
+        self._ledger, self._schedule, self._teller, self._clock = ledger, schedule, teller, clock
+        self._parallel = parallel
         self._crew = Crew(attempts, parallel)
         self._active: dict[str, Active] = {}
         self._waiting: dict[str, _Waiting] = {}
@@ -128,7 +139,7 @@ class _Run:
     def go(self, cancelled: threading.Event) -> RunResult:
         self._teller.run("run-started", f"run {self._record.run_id} of {len(self._plan.steps)} steps")
         try:
-            self._take_cached()
+            self._shelf.take_all(self._plan)
             while not cancelled.is_set() and self._turn():
                 pass
             self._stop("cancelled by a person")
@@ -156,40 +167,6 @@ class _Run:
         self._renew()
         self._record.beat(self._ledger.states(self._active), self._ledger.results)
         return True
-
-    # What is there already
-
-    def _take_cached(self) -> None:
-        for step in self._plan.steps:
-            record = self._journal.look(step.fingerprint)
-            if record and record.state is StepState.DONE:
-                self._take_done(step, record, reason="")
-
-    def _take_done(self, step: Step, record: StepRecord, *, reason: str) -> bool:
-        """Uses the artifact that is there; False when it is not sound and the step has to be done again."""
-        if damage := self._damage(step, record):
-            self._invalidate(step, damage)
-            return False
-        self._ledger.done(step, record, cached=True, reason=reason)
-        self._schedule.finish(step.stage.name)
-        self._teller.step(step, "cached", reason)
-        return True
-
-    def _damage(self, step: Step, record: StepRecord) -> str:
-        if not self._artifacts.exists(step.fingerprint):
-            return "its artifact is gone"
-        if step.stage.name in self._verify:
-            assert record.manifest_digest is not None
-            try:
-                self._artifacts.open(step.fingerprint, record.manifest_digest)
-            except ArtifactCorrupt as error:
-                return error.message
-        return ""
-
-    def _invalidate(self, step: Step, reason: str) -> None:
-        self._journal.invalidate(step.fingerprint, reason)
-        self._ledger.reasons[step.stage.name] = reason
-        self._teller.step(step, "waiting", f"is made again: {reason}", level="warning")
 
     # What starts
 
@@ -239,11 +216,11 @@ class _Run:
         waited = self._waiting.pop(name, None)
         if isinstance(answer, StepRecord):
             reason = f"made by run {answer.run_id}" + (" while this one waited" if waited else "")
-            if not self._take_done(step, answer, reason=reason):
+            if not self._shelf.take(step, answer, reason=reason):
                 self._schedule.put_back(name)
             return
-        if answer.record.is_damaged and self._artifacts.exists(step.fingerprint):
-            self._artifacts.quarantine(step.fingerprint, answer.record.reason)  # only now: the lease is ours
+        if answer.record.is_damaged:
+            self._shelf.clear(step, answer.record.reason)
         active = self._active[name] = Active(step, answer, renewed_at=self._clock.monotonic())
         self._try(active)
 
@@ -281,7 +258,7 @@ class _Run:
             self._complete(active, outcome)
         elif isinstance(outcome, Damaged):
             self._repair(active, outcome)
-        elif self._may_retry(active, outcome):
+        elif active.may_retry(outcome):
             self._rest(active, outcome)
         else:
             self._fail(active, outcome)
@@ -300,15 +277,6 @@ class _Run:
         self._ledger.done(step, active.lease.record, cached=False, reason=self._ledger.reasons[active.name])
         self._schedule.finish(active.name)
         self._teller.step(step, "done", f"took {published.seconds:.3g} s", seconds=published.seconds)
-
-    def _may_retry(self, active: Active, failure: Failure) -> bool:
-        if failure.final or failure.kind == STOPPED:
-            return False
-        if failure.kind == CRASHED and active.num_crashes < FREE_CRASHES:
-            active.num_crashes += 1
-            return True
-        active.num_failures += 1
-        return active.num_failures <= active.step.stage.retries
 
     def _rest(self, active: Active, failure: Failure) -> None:
         delay_s = rest_s(active.step.fingerprint, active.lease.record.attempts)
@@ -335,7 +303,7 @@ class _Run:
         if self._ledger.is_current(damaged.name, damaged.parent):  # else another child has found it first
             self._attempts.forget(self._ledger.undone(damaged.name))
             parent = next(step for step in self._plan.steps if step.stage.name == damaged.name)
-            self._invalidate(parent, damaged.reason)
+            self._shelf.invalidate(parent, damaged.reason)
             self._schedule.reopen(damaged.name)
         self._schedule.put_back(active.name)
 
