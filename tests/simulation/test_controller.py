@@ -290,7 +290,7 @@ def test_random_kills_conflicts_and_faults_break_no_invariant(seed):
 def test_a_controller_that_is_overtaken_after_its_commit_leaves_the_acting_to_the_new_one():
     world = World()
     world.release(1)
-    world.run(3)  # the evaluation is being read
+    world.turn()  # the evaluation is being read
     commit = world.store.commit
 
     def overtaken(puts):
