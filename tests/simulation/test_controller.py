@@ -287,21 +287,18 @@ def test_random_kills_conflicts_and_faults_break_no_invariant(seed):
         assert world.cluster.answers("img")
 
 
-def test_a_controller_that_is_overtaken_after_its_commit_leaves_the_acting_to_the_new_one():
+def test_a_controller_that_is_overtaken_before_it_acts_leaves_the_acting_to_the_new_one():
     world = World()
     world.release(1)
-    world.turn()  # the evaluation is being read
-    commit = world.store.commit
+    while newest_rollout(world.store, "img")[0].state is RolloutState.PENDING:
+        world.turn()
+    nodes = world.cluster.nodes
 
-    def overtaken(puts):
-        world.store.commit = commit
-        versions = commit(puts)
+    def overtaken():
         take_over(world.store, "new", world.clock.now())
-        return versions
+        return nodes()
 
-    world.store.commit = overtaken
-    world.clock.sleep(10)
-    with pytest.raises(LeaseLost):
+    world.cluster.nodes = overtaken
+    with pytest.raises(LeaseLost):  # it wanted to deploy
         turn(world.store, world.cluster, world.clock, world.epoch)
-    assert newest_rollout(world.store, "img")[0].state is not RolloutState.PENDING
     assert world.cluster.deployed == {}
