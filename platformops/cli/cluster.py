@@ -1,0 +1,79 @@
+"""Gives steps their cluster: found, or started, when the first step that needs one is about to run."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from platformops.clock import Clock
+from platformops.home import Home
+from platformops.pipeline.records import Failure, Progress
+from platformops.pipeline.wire import Launcher, News, Returned, StepRequest
+from platformops.store.records import Store
+
+if TYPE_CHECKING:
+    from platformops.on_ray.cluster import Cluster
+
+STAGE = "cluster"
+
+
+class ClusterOnDemand:
+    """One cluster for a whole command; several threads may ask for it, one starts it."""
+
+    def __init__(self, where: Home, store: Store, clock: Clock, show: Callable[[Progress], None]) -> None:
+        self._where, self._store, self._clock, self._show = where, store, clock, show
+        self._lock = threading.Lock()
+        self._cluster: Cluster | None = None
+
+    def get(self) -> Cluster:
+        """The cluster of RAY_ADDRESS, the one that runs here, or a new one. Raises ClusterError."""
+        with self._lock:
+            if self._cluster is None:
+                self._cluster = self._found_or_started()
+                os.environ.update(self._cluster.environment)
+            return self._cluster
+
+    def _found_or_started(self) -> Cluster:
+        from platformops.on_ray import cluster
+
+        began = self._clock.monotonic()
+        found = cluster.find(self._store, os.environ)
+        if found is None:
+            self._show(Progress(STAGE, "running", message="starting Ray on this machine"))
+            found = cluster.start(self._where, self._store, os.environ)
+        elapsed_s = self._clock.monotonic() - began
+        how = "started" if found.ours and elapsed_s > 1 else "attached"
+        message = f"{how}, {found.address}, authentication {found.authentication}"
+        self._show(Progress(STAGE, "done", message=message, elapsed_s=elapsed_s))
+        return found
+
+
+class OnClusterLauncher:
+    """Launches plain steps as they are, and those that use the cluster with its address and token."""
+
+    def __init__(self, cluster: ClusterOnDemand, clock: Clock) -> None:
+        self._cluster, self._clock = cluster, clock
+        self._lock = threading.Lock()
+        self._launchers: dict[bool, Launcher] = {}
+
+    def run(
+        self, request: StepRequest, *, stop: threading.Event, on_news: Callable[[News], None]
+    ) -> Returned | Failure:
+        return self._launcher(on_cluster=request.on_cluster).run(request, stop=stop, on_news=on_news)
+
+    def close(self) -> None:
+        for launcher in self._launchers.values():
+            launcher.close()
+
+    def _launcher(self, *, on_cluster: bool) -> Launcher:
+        from platformops.pipeline.launcher import WorkerLauncher
+
+        environment = dict(os.environ)
+        if on_cluster:
+            environment |= self._cluster.get().environment
+        with self._lock:
+            if on_cluster not in self._launchers:
+                self._launchers[on_cluster] = WorkerLauncher(environment=environment, clock=self._clock)
+            return self._launchers[on_cluster]

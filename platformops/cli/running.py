@@ -1,0 +1,196 @@
+"""What `run` and `up` share: carry out the plan of a spec, and register the model that comes out."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import cast
+
+from platformops.cli import settings
+from platformops.cli.cluster import ClusterOnDemand, OnClusterLauncher
+from platformops.cli.planning import Planned, planned
+from platformops.clock import Clock
+from platformops.home import Home
+from platformops.pipeline.records import Progress, RunResult, RunState
+from platformops.registry.records import Lineage, ModelVersion
+from platformops.store.artifacts import Artifacts
+from platformops.store.records import JsonObject, Store
+
+EVALUATE = "evaluate"
+ARTIFACT_STAGES = ("prepare", "search", "train", EVALUATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    planned: Planned
+    result: RunResult
+    version: ModelVersion | None
+    """None for pipelines without a model, and for runs that did not succeed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a command works with."""
+
+    where: Home
+    store: Store
+    clock: Clock
+    artifacts: Artifacts
+    show: Callable[[Progress], None]
+    cluster: ClusterOnDemand
+    cancelled: threading.Event
+
+
+@contextmanager
+def session(where: Home, store: Store, clock: Clock, show: Callable[[Progress], None]) -> Iterator[Session]:
+    """Everything a command needs, with Ctrl-C and SIGTERM turned into an orderly cancellation."""
+    artifacts = Artifacts(where.artifacts_url, cache=where.cache)
+    with _cancellation() as cancelled:
+        cluster = ClusterOnDemand(where, store, clock, show)
+        yield Session(where, store, clock, artifacts, show, cluster, cancelled)
+
+
+def carry_out(
+    spec: Path, overrides: Sequence[str] | None, s: Session, *, parallel: int = 2, verify: Sequence[str] = ()
+) -> Ran:
+    """The run of the spec's plan; its evaluated model is registered, exactly once however often this is called."""
+    from platformops.pipeline.identity import FileIdentity
+    from platformops.pipeline.process import this_owner
+    from platformops.pipeline.runner import run_plan
+
+    made = planned(spec, overrides, store=s.store, clock=s.clock)
+    launcher = OnClusterLauncher(s.cluster, s.clock)
+    try:
+        result = run_plan(
+            made.plan,
+            store=s.store,
+            artifacts=s.artifacts,
+            home=s.where,
+            clock=s.clock,
+            launcher=launcher,
+            owner=this_owner(),
+            root=made.root,
+            identity=FileIdentity(root=made.root, data_root=settings.data_root(), store=s.store, clock=s.clock),
+            on_progress=s.show,
+            cancelled=s.cancelled,
+            parallel=parallel,
+            verify=verify,
+        )
+    finally:
+        launcher.close()
+    return Ran(made, result, _registered(made, result, s) if result.state is RunState.SUCCEEDED else None)
+
+
+def _registered(made: Planned, result: RunResult, s: Session) -> ModelVersion | None:
+    steps = {step.stage.name: step for step in made.plan.steps}
+    if made.spec.app is None or EVALUATE not in steps:
+        return None
+    from platformops.registry.registry import find_by_fingerprint, register
+
+    fingerprint = steps[EVALUATE].fingerprint
+    known = find_by_fingerprint(s.store, fingerprint, model=made.spec.system)
+    if known is not None:
+        return known
+    summaries = {step.name: step.summary for step in result.steps}
+    return register(
+        s.store,
+        model=made.spec.system,
+        fingerprint=fingerprint,
+        artifacts={
+            step.name: {"fingerprint": step.fingerprint, "manifest_digest": step.manifest_digest}
+            for step in result.steps
+            if step.name in ARTIFACT_STAGES
+        },
+        metrics=summaries[EVALUATE],
+        params={
+            "train": made.spec.train.model_dump(mode="json"),
+            "found": summaries.get("search", {}),
+            "training": summaries["train"],
+            "data": summaries["prepare"],
+        },
+        lineage=_lineage(made, result),
+        now=s.clock.now(),
+    )
+
+
+def _lineage(made: Planned, result: RunResult) -> Lineage:
+    from platformops.cli.revision import git_in
+    from platformops.registry.lineage import code_revision
+
+    commit, is_dirty = code_revision(git_in(made.root))
+    sources = {source: digest for step in made.plan.steps for source, digest in step.key.sources.items()}
+    fingerprints = {step.stage.name: step.fingerprint for step in made.plan.steps}
+    return Lineage(sources, fingerprints, result.run_id, commit, is_dirty)
+
+
+def run_document(
+    ran: Ran, *, endpoint: str | None, gates: Sequence[Mapping[str, object]], rollout: str | None = None
+) -> JsonObject:
+    """The object that `run --json` and `up --json` end with."""
+    failures = [step.reason for step in ran.result.steps if step.failure]
+    return {
+        "run_id": ran.result.run_id,
+        "state": ran.result.state.value,
+        "steps": [
+            {
+                **{"name": step.name, "state": step.state.value, "cached": step.cached},
+                **{"seconds": round(step.seconds, 3), "fingerprint": step.fingerprint},
+            }
+            for step in ran.result.steps
+        ],
+        "model_version": ran.version.number if ran.version else None,
+        "metrics": ran.version.metrics if ran.version else {},
+        "endpoint": endpoint,
+        "gates": cast(list[JsonObject], list(gates)),
+        "rollout": rollout,
+        "reason": ran.result.reason or "; ".join(failures),
+    }
+
+
+def print_run(ran: Ran) -> None:
+    """The table of stages, and what the model is worth."""
+    from platformops.cli.output import print_table, say, seconds_text
+
+    rows = [
+        (step.name, step.state.value, "yes" if step.cached else "no", seconds_text(step.seconds), step.reason)
+        for step in ran.result.steps
+    ]
+    print_table(("stage", "state", "cached", "time", "note"), rows)
+    if ran.version is not None:
+        metrics = ran.version.metrics
+        shown = (("accuracy", "accuracy"), ("precision_macro", "macro precision"), ("recall_macro", "macro recall"))
+        figures = ", ".join(f"{title} {metrics[key]:.4f}" for key, title in shown if key in metrics)
+        say(f"\n{ran.version.name}: test {figures}")
+
+
+def artifact_file(ran: Ran, stage: str, pattern: str, s: Session) -> Path | None:
+    """A file of a stage's verified artifact, by pattern; None when the version has none."""
+    if ran.version is None or stage not in ran.version.artifacts:
+        return None
+    place = cast(Mapping[str, str], ran.version.artifacts[stage])
+    folder = s.artifacts.open(place["fingerprint"], place["manifest_digest"])
+    return next(iter(sorted(folder.glob(pattern))), None)
+
+
+@contextmanager
+def _cancellation() -> Iterator[threading.Event]:
+    """Set by the first Ctrl-C or SIGTERM; a second one ends the process at once."""
+    cancelled = threading.Event()
+
+    def on_signal(number: int, _: FrameType | None) -> None:
+        if cancelled.is_set():
+            os._exit(128 + number)
+        cancelled.set()
+
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield cancelled
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

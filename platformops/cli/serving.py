@@ -1,0 +1,51 @@
+"""Has the controller and the gateway run: looks first, and joins Ray only when one of them is missing."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+from urllib.error import URLError
+
+from platformops.cli.endpoint import GATEWAY, gateway_url
+from platformops.cli.running import Session
+from platformops.cli.status import SILENT_AFTER_S
+from platformops.delivery.systems import controller_status
+from platformops.pipeline.records import Progress
+
+STAGE = "serving"
+HEALTH_TIMEOUT_S = 2.0
+
+
+def ensure_serving(s: Session, port: int) -> str:
+    """The gateway's address, `http://127.0.0.1:PORT`, with a controller that turns. Raises ClusterError."""
+    address = gateway_url(s.store)
+    if address and _turns(s) and is_healthy(address):
+        return address
+    began = s.clock.monotonic()
+    s.show(Progress(STAGE, "running", message="starting the controller and the gateway"))
+    s.cluster.get()
+    from platformops.on_ray.controller import start_controller
+    from platformops.on_ray.gateway import start_gateway
+    from platformops.on_ray.session import attach
+
+    attach()
+    address = start_gateway(s.where, port=port)
+    s.store.put(GATEWAY, {"endpoint": address}, expect=None)
+    start_controller(s.where)
+    s.show(Progress(STAGE, "done", message=address, elapsed_s=s.clock.monotonic() - began))
+    return address
+
+
+def is_healthy(address: str) -> bool:
+    """Whether a gateway answers at `address`."""
+    try:
+        with urllib.request.urlopen(f"{address}/healthz", timeout=HEALTH_TIMEOUT_S) as reply:  # noqa: S310 - loopback
+            return bool(reply.status == 200 and json.loads(reply.read()))
+    except (URLError, OSError, ValueError):
+        return False
+
+
+def _turns(s: Session) -> bool:
+    status = controller_status(s.store)
+    at = status.get("at") if status else None
+    return isinstance(at, int | float) and s.clock.now() - at <= SILENT_AFTER_S

@@ -1,0 +1,96 @@
+"""`platformops up`: from a spec to a live endpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from platformops.cli.options import AsJson, Overrides, SpecFile
+
+if TYPE_CHECKING:
+    from platformops.cli.running import Ran, Session
+    from platformops.delivery.records import GateResult, Rollout
+
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the endpoint; another one where it is taken.")]
+SHOWN_STAGES = ("train", "evaluate")
+
+
+def up(spec: SpecFile, set_: Overrides = None, port: Port = 8000, json_: AsJson = False) -> None:
+    """Bring a system up: data, training, evaluation, gates, live endpoint. Finished steps are not run again."""
+    from platformops.cli import settings
+    from platformops.cli.output import progress_shown
+    from platformops.cli.running import carry_out, session
+    from platformops.clock import SystemClock
+    from platformops.pipeline.runner import exit_code
+
+    where, clock = settings.home(), SystemClock()
+    with settings.opened_store(where) as store, progress_shown() as show, session(where, store, clock, show) as s:
+        ran = carry_out(spec, set_, s, verify=SHOWN_STAGES)
+        live = _live(ran, s, port) if ran.version else None
+    if json_:
+        _print_json(ran, live)
+    else:
+        _print(ran, live, str(spec), s)
+    if code := exit_code(ran.result) or (1 if live and not live.is_promoted else 0):
+        raise typer.Exit(code)
+
+
+class Live:
+    """What a release came to."""
+
+    def __init__(self, rollout: Rollout, endpoint: str, key_file: str) -> None:
+        self.rollout, self.endpoint, self.key_file = rollout, endpoint, key_file
+
+    @property
+    def is_promoted(self) -> bool:
+        return self.rollout.state.value == "promoted"
+
+    @property
+    def gates(self) -> Sequence[GateResult]:
+        return self.rollout.gates
+
+
+def _live(ran: Ran, s: Session, port: int) -> Live:
+    from platformops.cli.access import ensure_key
+    from platformops.cli.releasing import release
+    from platformops.cli.serving import ensure_serving
+
+    system = ran.planned.spec.system
+    address = ensure_serving(s, port)
+    key_file = ensure_key(system, s.where, s.store, s.clock)
+    return Live(release(ran, s), f"{address}/{system}/predict", str(key_file))
+
+
+def _print_json(ran: Ran, live: Live | None) -> None:
+    from platformops.cli.output import print_json
+    from platformops.cli.running import gate_documents, run_document
+
+    endpoint = live.endpoint if live and live.is_promoted else None
+    gates = gate_documents(live.gates) if live else []
+    print_json(run_document(ran, endpoint=endpoint, gates=gates, reason=live.rollout.reason if live else ""))
+
+
+def _print(ran: Ran, live: Live | None, spec: str, s: Session) -> None:
+    from platformops.cli.output import next_step, print_table, say
+    from platformops.cli.running import artifact_file, print_run
+
+    print_run(ran)
+    if live is None:
+        if ran.planned.spec.app is None:
+            say("\nA pipeline without a model: nothing to serve.")
+        next_step(f"platformops why {ran.result.run_id}")
+        return
+    print_table(
+        ("gate", "state", "why"), [(g.name, "passed" if g.passed else "refused", g.reason) for g in live.gates]
+    )
+    say(f"\nreport: {artifact_file(ran, 'evaluate', 'report.html', s)}")
+    if not live.is_promoted:
+        say(f"{live.rollout.state.value}: {live.rollout.reason}")
+        next_step(f"platformops why {ran.planned.spec.system}")
+        return
+    sample = artifact_file(ran, "evaluate", "sample.*", s)
+    say(f"endpoint: {live.endpoint}")
+    say(f'\ncurl -H "Authorization: Bearer $(cat {live.key_file})" --data-binary @{sample} \\\n  {live.endpoint}')
+    next_step(f"platformops predict {ran.planned.spec.system} {sample}")
