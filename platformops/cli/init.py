@@ -39,39 +39,27 @@ def init(name: Name, app: App = "image", source: Source = "", to: To = None, jso
 
 def _texts(name: str, source: str, to: Path | None) -> Mapping[Path, str]:
     """Path -> content, checked as `up` would check it; raises SpecError before anything is written."""
-    from platformops.cli import settings
-    from platformops.errors import SpecError
-    from platformops.spec.document import parse
-    from platformops.spec.load import validated
+    from platformops.spec.names import checked_name
     from platformops.spec.templates import DIGITS, app_text, spec_text
 
-    # The name becomes a path below, so it is checked alone first.
-    if not _is_name(name):
-        from platformops.spec.echo import shown
-        from platformops.spec.problems import NAMES
-
-        raise SpecError([f"NAME: {NAMES} (got {shown(name)})"])
-    folder = to or Path(name)
+    folder = to or Path(checked_name(name, "NAME"))
     file = folder / f"{name}.yaml"
+    _check(name, source or DIGITS)
     text = spec_text(name, file=file.name, source=_from_folder(source, folder) if source else DIGITS)
-    document = parse(text, str(file))
-    # The app file is not there yet, so the built-in application stands in for it.
-    assert isinstance(document.tree, dict)
-    document.tree = {**document.tree, "app": "image"}
-    validated(document, "--source", root=folder, data_root=settings.data_root())
     return {file: text, folder / "app.py": app_text(name)}
 
 
-def _is_name(name: str) -> bool:
-    from pydantic import TypeAdapter, ValidationError
+def _check(name: str, source: str) -> None:
+    """The spec as it would be here: its folder and its app are not there yet, so the built-in one stands in."""
+    from platformops.cli import settings
+    from platformops.spec.document import parse
+    from platformops.spec.load import validated
+    from platformops.spec.templates import spec_text
 
-    from platformops.spec.types import Name as SystemName
-
-    try:
-        TypeAdapter(SystemName).validate_python(name)
-    except ValidationError:
-        return False
-    return True
+    document = parse(spec_text(name, file="", source=source), "--source")
+    assert isinstance(document.tree, dict)
+    document.tree = {**document.tree, "app": "image"}
+    validated(document, "--source", root=Path.cwd(), data_root=settings.data_root())
 
 
 def _from_folder(source: str, folder: Path) -> str:

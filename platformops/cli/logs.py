@@ -113,8 +113,7 @@ def _print_line(line: str) -> None:
     if not isinstance(record, dict):
         say(line)
         return
-    at = record.pop("@timestamp", None) or record.pop("timestamp", None) or record.pop("at", "")
-    level = record.pop("log.level", None) or record.pop("level", "")
-    message = record.pop("message", None) or record.pop("event", "")
-    rest = " ".join(f"{name}={value}" for name, value in record.items())
-    say(" ".join(str(part) for part in (at, level, message, rest) if part != ""))
+    taken = {"@timestamp", "log.level", "message", "platformops.system", "platformops.run"}
+    rest = [f"{name.removeprefix('platformops.')}={value}" for name, value in record.items() if name not in taken]
+    told = [record.get(name, "") for name in ("@timestamp", "log.level", "message")]
+    say(" ".join(str(part) for part in (*told, *rest) if part != ""))

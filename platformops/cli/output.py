@@ -27,8 +27,8 @@ COLOURS = {
 
 
 def say(text: str = "") -> None:
-    """A line for a person, on stdout; control characters are shown, not obeyed."""
-    print(escaped(text))
+    """Lines for a person, on stdout; control characters other than the line feed are shown, not obeyed."""
+    print("\n".join(escaped(line) for line in text.split("\n")))
 
 
 def print_json(document: JsonObject) -> None:

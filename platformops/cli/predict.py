@@ -31,23 +31,14 @@ Endpoint = Annotated[
 def predict(system: System, files: Files, endpoint: Endpoint = "", json_: AsJson = False) -> None:
     """Send images to a live system and print its answers."""
     from platformops.cli.output import print_json
+    from platformops.spec.names import checked_name
 
-    _check_name(system)
-    url, key = _address(system, endpoint)
+    url, key = _address(checked_name(system, "SYSTEM"), endpoint)
     answers = list(asked(url, key, files))
     if json_:
         print_json({"system": system, "predictions": answers})
     else:
         _print(answers)
-
-
-def _check_name(system: str) -> None:
-    import re
-
-    from platformops.spec.echo import shown
-
-    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,62}", system, re.ASCII):
-        raise UserError(f"{shown(system)} cannot be the name of a system", remedy="list them: platformops status")
 
 
 def _address(system: str, endpoint: str) -> tuple[str, str]:

@@ -75,16 +75,15 @@ def _of_run(store: Store, run_id: str) -> Iterator[JsonObject]:
 
 
 def _of_steps(store: Store, subject: str) -> Iterator[JsonObject]:
-    """By fingerprint, or its first eight digits or more, or `system/stage` for the stage's last step."""
+    """By the first eight or more digits of a fingerprint, or the last step of a stage: `digits/train`, or `train`."""
     if len(subject) >= 8 and all(c in "0123456789abcdef" for c in subject):
         found = store.scan(f"step/{subject}", limit=2)
         if len(found) == 1:
             yield _of_step(found[0])
-    system, slash, stage = subject.partition("/")
-    latest = store.get(f"latest/{system}/{stage}") if slash and _is_key_part(system) and _is_key_part(stage) else None
-    if latest is not None:
-        step = store.get(f"step/{latest.value.get('fingerprint')}")
-        yield _of_step(step or latest)
+    for latest in store.scan("latest/"):
+        _, system, stage = latest.key.split("/")
+        if subject in (stage, f"{system}/{stage}"):
+            yield _of_step(store.get(f"step/{latest.value.get('fingerprint')}") or latest)
 
 
 def _of_step(entry: Entry) -> JsonObject:

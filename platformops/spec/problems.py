@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, get_args
 
 from platformops.spec.document import Document, Place
 from platformops.spec.echo import did_you_mean, escaped, nearest, shown
+from platformops.spec.names import METRIC, METRIC_RULE, NAME, NAME_RULE
 from platformops.store.records import Json
 
 if TYPE_CHECKING:
     from pydantic import BaseModel, ValidationError
     from pydantic_core import ErrorDetails
 
-NAMES = "must be 1 to 63 of a-z 0-9 . _ - and start with a letter or digit"
+_RULES = {NAME: NAME_RULE, METRIC: METRIC_RULE}
 _KIND = {
     "int_type": "a whole number",
     "int_parsing": "a whole number",
@@ -86,13 +87,10 @@ def _problem(place: Place, details: Sequence[ErrorDetails], document: Document, 
         case "extra_forbidden":
             return f"unknown key{did_you_mean(place[-1], _keys(model, place[:-1]))}"
         case "string_pattern_mismatch":
-            return f"{_pattern(place)} (got {_got(place, document)})"
+            rule = _RULES.get(first["ctx"]["pattern"], "must be module:function")
+            return f"{rule} (got {_got(place, document)})"
     wanted = dict.fromkeys(_wanted(detail) for detail in details)
     return f"must be {' or '.join(wanted)} (got {_got(place, document)}){_near_word(details)}"
-
-
-def _pattern(place: Place) -> str:
-    return "must be module:function" if place[-1] == "uses" else NAMES
 
 
 def _wanted(detail: ErrorDetails) -> str:

@@ -11,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from platformops.errors import UserError
 from platformops.spec.conditions import MOST_DURATION_S, duration_s, percent, release_weights
+from platformops.spec.names import METRIC, NAME
 
 APPS = ("image",)
 """The built-in applications."""
@@ -55,8 +56,8 @@ def _bound(value: JsonValue, kind: str) -> float:
     return float(str(value))
 
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
-Metric = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.]{0,62}$")]
+Name = Annotated[str, StringConstraints(pattern=NAME)]
+Metric = Annotated[str, StringConstraints(pattern=METRIC)]
 Ratio = Annotated[float, Field(ge=0.0, le=1.0)]
 Seconds = Annotated[float, Field(gt=0, le=MOST_DURATION_S)]
 Percentage = Annotated[str, _accepted_by(percent), Field(examples=["5%"])]
