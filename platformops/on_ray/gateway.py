@@ -6,16 +6,17 @@ of placing work.
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import secrets
 import socket
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import ray
 import uvloop
+from ray.serve.exceptions import RayServeException
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from platformops.clock import SystemClock
@@ -26,8 +27,8 @@ from platformops.gateway import router
 from platformops.gateway.access_log import AccessLog
 from platformops.gateway.app import Gateway, Policy
 from platformops.gateway.protocol import HttpLimits
-from platformops.gateway.server import HttpServer, bind
 from platformops.gateway.served import renew
+from platformops.gateway.server import HttpServer, bind
 from platformops.home import Home
 from platformops.on_ray.calls import ReplicaCalls
 from platformops.on_ray.serving import revision_statuses, start_serve
@@ -49,8 +50,8 @@ class Settings:
     home: Home
     host: str = "127.0.0.1"
     port: int = 0
-    policy: Policy = Policy()
-    limits: HttpLimits = HttpLimits()
+    policy: Policy = field(default_factory=Policy)
+    limits: HttpLimits = field(default_factory=HttpLimits)
 
 
 class GatewayProcess:
@@ -88,17 +89,15 @@ class GatewayProcess:
 
     def refresh(self) -> None:
         """Systems, routes, keys and replicas as they are now; what cannot be read now stays as it was."""
-        try:
+        # With the store away, or a bad record in it, serving goes on with the last world.
+        with contextlib.suppress(PlatformError):
             systems = [system for system, _ in load_systems(self._store).values()]
             keys = self._store.scan(STORED_UNDER)
             with self._lock:
                 self._gateway.world = renew(self._gateway.world, systems, keys)
-        except PlatformError:
-            pass  # the store is away or holds a bad record: serving goes on with the last world
-        try:
+        # With Serve's controller away, replicas and handles go on working without it.
+        with contextlib.suppress(PlatformError, RayServeException, ray.exceptions.RayError):
             self._calls.observe(revision_statuses())
-        except (PlatformError, ray.exceptions.RayError):
-            pass  # Serve's controller is away: replicas and handles go on working without it
 
     def set_route(self, route: Route) -> None:
         """The route is in force on return. Raises StoreConflict when a newer one is."""

@@ -73,7 +73,7 @@ def _predict(served: Served, images: Sequence[Batch]) -> list[Answer]:
     if isinstance(batch, Answer):
         return [batch] if len(images) == 1 else [_predict(served, [image])[0] for image in images]
     outputs = served.predictor(batch)
-    finite: list[bool] = np.isfinite(outputs).all(axis=1).tolist()
+    finite = [bool(np.isfinite(row).all()) for row in outputs]
     encoded = served.app.encode(np.nan_to_num(outputs), served.predictor.classes)
     return [
         Answer(200, json.dumps(one, allow_nan=False).encode("ascii"), model_version=served.version_name)
