@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from platformops.errors import ArtifactCorrupt, PlatformError
 from platformops.store.directory import DirectoryArtifacts
-from platformops.store.manifest import Manifest, digest_of, parsed, verify
+from platformops.store.manifest import SHA256, Manifest, digest_of, parsed, publishable, verify
+from platformops.store.staging import Staging
+from platformops.store.trouble import named
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -32,7 +34,7 @@ class BucketArtifacts:
         self._scheme, _, prefix = url.partition("://")
         self._prefix = prefix.rstrip("/")
         self._place = f"artifacts in {url}"
-        self._cache = DirectoryArtifacts(cache)
+        self._cache, self._staging = cache.absolute(), Staging(cache.absolute() / ".staging")
         self._connection: tuple[int, AbstractFileSystem] | None = None
 
     def exists(self, fingerprint: str) -> bool:
@@ -40,28 +42,32 @@ class BucketArtifacts:
             return bool(self._manifests(fingerprint))
 
     def staging(self, fingerprint: str) -> Path:
-        return self._cache.staging(fingerprint)
+        with named(f"the cache {self._cache}", f"making room for {fingerprint}"):
+            return self._staging.make(fingerprint)
 
     def discard(self, staging: Path) -> None:
-        self._cache.discard(staging)
+        self._staging.discard(self._staging.container_of(staging))
 
     def publish(self, fingerprint: str, staging: Path) -> str:
+        self._staging.container_of(staging)
         with self._naming(f"publishing {fingerprint}"):
             if (there := self._sound(fingerprint)) is not None:
-                self._cache.discard(staging)
+                self.discard(staging)
                 return there
-            self._cache.publish(fingerprint, staging)
-            return self._upload(fingerprint, self._cache.manifest(fingerprint), self._cache.files(fingerprint))
+            digest = self._upload(fingerprint, publishable(staging, fingerprint), staging)
+        self._copy(digest).publish(fingerprint, staging)
+        return digest
 
     def open(self, fingerprint: str, manifest_digest: str) -> Path:
+        copy = self._copy(manifest_digest)
         try:
-            return self._cache.open(fingerprint, manifest_digest)
+            return copy.open(fingerprint, manifest_digest)
         except ArtifactCorrupt as exc:
-            if self._cache.exists(fingerprint):
-                self._cache.quarantine(fingerprint, exc.message)
+            if copy.exists(fingerprint):
+                copy.quarantine(fingerprint, exc.message)
         with self._naming(f"opening {fingerprint}"):
             self._download(fingerprint, manifest_digest)
-        return self._cache.files(fingerprint)
+        return copy.files(fingerprint)
 
     def quarantine(self, fingerprint: str, reason: str) -> None:
         with self._naming(f"moving {fingerprint} aside"):
@@ -100,19 +106,27 @@ class BucketArtifacts:
 
     def _manifests(self, fingerprint: str) -> list[str]:
         """Digests of the published manifests: one, unless two publishers raced."""
-        names = (key.rpartition("/")[2] for key in self._objects(fingerprint))
-        return sorted(name.removesuffix(MANIFEST_END) for name in names if name.endswith(MANIFEST_END))
+        names = (key.rpartition("/")[2] for key in self._objects(fingerprint) if key.endswith(MANIFEST_END))
+        digests = (name.removesuffix(MANIFEST_END) for name in names)
+        return sorted(digest for digest in digests if SHA256.fullmatch(digest))
+
+    def _copy(self, manifest_digest: str) -> DirectoryArtifacts:
+        """Local copies lie under the digest: those of publishers who raced are never taken for each other."""
+        if not SHA256.fullmatch(manifest_digest):
+            raise PlatformError(f"{manifest_digest[:80]!r} is no manifest digest")
+        return DirectoryArtifacts(self._cache / manifest_digest, staging=self._staging)
 
     def _sound(self, fingerprint: str) -> str | None:
-        """The digest of a published artifact that verifies; what does not is moved aside."""
+        """The digest of a published artifact that verifies; when there are only others, they are moved aside."""
+        reasons = []
         for digest in self._manifests(fingerprint):
             try:
                 self._download(fingerprint, digest)
+                return digest
             except ArtifactCorrupt as exc:
-                self._cache.quarantine(fingerprint, exc.message)
-                self.quarantine(fingerprint, exc.message)
-                return None
-            return digest
+                reasons.append(exc.message)
+        if reasons:
+            self.quarantine(fingerprint, "; ".join(reasons))
         return None
 
     def _upload(self, fingerprint: str, manifest: Manifest, files: Path) -> str:
@@ -128,17 +142,16 @@ class BucketArtifacts:
         """Puts a verified copy into the cache; raises ArtifactCorrupt naming the first file that is not as listed."""
         manifest = self._fetched_manifest(fingerprint, manifest_digest)
         self._compare_sizes(fingerprint, manifest)
-        staging = self._cache.staging(fingerprint)
+        staging = self.staging(fingerprint)
         try:
             self._fetch(fingerprint, manifest, staging)
             verify(staging, manifest)
-            if self._cache.publish(fingerprint, staging) != manifest_digest:
-                raise ArtifactCorrupt(f"{fingerprint}: the cache holds another artifact of this fingerprint")
+            self._copy(manifest_digest).publish(fingerprint, staging)
         except ArtifactCorrupt as exc:
             raise self._corrupt(fingerprint, exc.message) from exc
         finally:
             if staging.exists():
-                self._cache.discard(staging)
+                self.discard(staging)
 
     def _fetched_manifest(self, fingerprint: str, manifest_digest: str) -> Manifest:
         try:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from platformops.errors import ArtifactCorrupt, PlatformError
-from platformops.store.manifest import Manifest, digest_of, manifest_of, parsed, verify
+from platformops.errors import ArtifactCorrupt
+from platformops.store.manifest import Manifest, digest_of, parsed, publishable, verify
 from platformops.store.staging import FILES, Staging
 from platformops.store.trouble import named
 
@@ -24,9 +24,10 @@ _TAKEN = (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR)
 class DirectoryArtifacts:
     """`<root>/<fingerprint>/manifest.json` and `.../files/...`; beside them `.staging` and `.quarantine`."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, staging: Staging | None = None) -> None:
         self._root = root.absolute()
-        self._staging, self._quarantine = Staging(self._root / ".staging"), self._root / ".quarantine"
+        self._staging = staging or Staging(self._root / ".staging")
+        self._quarantine = self._root / ".quarantine"
         self._place = f"artifacts in {self._root}"
 
     def exists(self, fingerprint: str) -> bool:
@@ -67,18 +68,9 @@ class DirectoryArtifacts:
         """Where the files of a published artifact are, unverified."""
         return self._root / fingerprint / FILES
 
-    def manifest(self, fingerprint: str) -> Manifest:
-        """As published, files unverified; raises ArtifactCorrupt when it is missing or unsound."""
-        with named(self._place, f"reading {fingerprint}"), _naming(self._root / fingerprint):
-            return parsed(self._manifest(fingerprint), fingerprint=fingerprint)
-
     def _sealed(self, fingerprint: str, container: Path) -> Manifest:
         """On return everything below `container` is on the disk, the manifest written last."""
-        try:
-            manifest = manifest_of(container / FILES, fingerprint, sync=True)
-        except ArtifactCorrupt as exc:
-            remedy = "let the stage write plain files with plain names"
-            raise PlatformError(f"the output for {fingerprint} cannot be kept: {exc.message}", remedy=remedy) from exc
+        manifest = publishable(container / FILES, fingerprint, sync=True)
         (container / MANIFEST).unlink(missing_ok=True)  # of an earlier try that failed half way
         with (container / MANIFEST).open("wb") as file:
             file.write(manifest.encoded())
@@ -90,6 +82,7 @@ class DirectoryArtifacts:
 
     def _shown(self, container: Path, fingerprint: str) -> bool:
         """False when that fingerprint is published already: a directory that is not empty is never renamed over."""
+        self._root.mkdir(parents=True, exist_ok=True)
         try:
             container.rename(self._root / fingerprint)
         except OSError as exc:
@@ -97,6 +90,7 @@ class DirectoryArtifacts:
                 return False
             raise
         _sync_folder(self._root)
+        _sync_folder(self._root.parent)  # the root itself may be new
         return True
 
     def _sound(self, fingerprint: str) -> str | None:

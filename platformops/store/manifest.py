@@ -22,7 +22,8 @@ CHUNK_BYTES = 1 << 20
 
 _PUNCTUATION = frozenset(" !#$&'()+,-.=@[]^_{}~")
 _FINGERPRINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
+"""How a digest is written."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -58,6 +59,15 @@ def manifest_of(directory: Path, fingerprint: str, *, sync: bool = False) -> Man
     return Manifest(fingerprint, tuple(found))
 
 
+def publishable(directory: Path, fingerprint: str, *, sync: bool = False) -> Manifest:
+    """As `manifest_of`, where what is wrong is the fault of the stage that wrote there: raises PlatformError."""
+    try:
+        return manifest_of(directory, fingerprint, sync=sync)
+    except ArtifactCorrupt as exc:
+        remedy = "let the stage write plain files with plain names"
+        raise PlatformError(f"the output for {fingerprint} cannot be kept: {exc.message}", remedy=remedy) from exc
+
+
 def verify(directory: Path, manifest: Manifest) -> None:
     """Raises ArtifactCorrupt, naming the file, unless `directory` holds exactly what the manifest lists."""
     listed = {entry.path: entry for entry in manifest.files}
@@ -75,22 +85,34 @@ def verify(directory: Path, manifest: Manifest) -> None:
 
 
 def parsed(content: bytes, *, fingerprint: str) -> Manifest:
-    """The manifest that `content` spells; raises ArtifactCorrupt unless it is the one spelling of a sound one."""
+    """The manifest that `content` spells; raises ArtifactCorrupt unless it is the one spelling of a sound one.
+
+    A newer format is a PlatformError: what this program does not understand it must not call corrupt.
+    """
     try:
         raw = json.loads(content)
-        files = tuple(FileEntry(**{str(k): v for k, v in file.items()}) for file in raw["files"])
-        manifest = Manifest(raw["fingerprint"], files, raw["format"])
-        sound = manifest.encoded() == content and all(_is_sound(entry) for entry in files)
+        form = raw["format"]
+        if type(form) is int and form > FORMAT:
+            raise _newer(fingerprint, form)
+        files = tuple(FileEntry(**file) for file in raw["files"])
+        manifest = Manifest(raw["fingerprint"], files, form)
+        is_sound = manifest.encoded() == content and all(_is_sound(entry) for entry in files)
+        paths = [entry.path for entry in files]
+        is_sound = is_sound and paths == sorted(set(paths)) and type(form) is int and form == FORMAT
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as exc:
         raise _corrupt("manifest.json", "is no manifest") from exc
-    paths = [entry.path for entry in files]
-    if not sound or paths != sorted(set(paths)):
+    if not is_sound:
         raise _corrupt("manifest.json", "is not in its one spelling")
-    if manifest.format != FORMAT:
-        raise _corrupt("manifest.json", f"has format {manifest.format}; this PlatformOps reads {FORMAT}")
     if manifest.fingerprint != fingerprint:
-        raise _corrupt("manifest.json", f"belongs to {manifest.fingerprint[:80]!r}, not to {fingerprint}")
+        raise _corrupt("manifest.json", f"belongs to {manifest.fingerprint[:80]!a}, not to {fingerprint}")
     return manifest
+
+
+def _newer(fingerprint: str, found: int) -> PlatformError:
+    return PlatformError(
+        f"artifact {fingerprint} was written by a newer PlatformOps (format {found}, this one knows {FORMAT})",
+        remedy="upgrade this PlatformOps",
+    )
 
 
 def checked_fingerprint(fingerprint: str) -> str:
@@ -123,7 +145,7 @@ def _is_plain(char: str) -> bool:
 
 def _is_sound(entry: FileEntry) -> bool:
     checked_path(entry.path)
-    return type(entry.size) is int and entry.size >= 0 and _SHA256.fullmatch(entry.sha256) is not None
+    return type(entry.size) is int and entry.size >= 0 and SHA256.fullmatch(entry.sha256) is not None
 
 
 def _files(directory: Path) -> Iterator[tuple[str, int]]:

@@ -1,6 +1,7 @@
 """Real servers for the contract suites, started once a session and only when a test asks for them."""
 
 import importlib.util
+import logging
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ def s3_endpoint():
     """The address of an S3 server on loopback."""
     moto_server = pytest.importorskip("moto.server", reason="moto[server,s3] is not installed")
     server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)  # one line a request would bury what a failure says
     server.start()
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
