@@ -86,11 +86,11 @@ def _end_processes(where: Home, store: Store, clock: Clock) -> Sequence[str]:
 def _end_actors(store: Store, clock: Clock) -> list[str]:
     from platformops.on_ray.controller import stop_controller
     from platformops.on_ray.gateway import stop_gateway
-    from platformops.on_ray.serving import revisions
+    from platformops.on_ray.serving import revision_statuses
     from platformops.on_ray.session import attach
 
     attach()
     began = clock.monotonic()
-    while revisions() and clock.monotonic() - began < GONE_WITHIN_S:
+    while revision_statuses() and clock.monotonic() - began < GONE_WITHIN_S:
         clock.sleep(LOOK_S)  # the controller takes the systems down in good order
     return [what for what, is_ended in (("controller", stop_controller()), ("gateway", stop_gateway())) if is_ended]

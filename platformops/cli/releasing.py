@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from platformops.cli.running import Ran, Session
 from platformops.delivery.records import Rollout
 from platformops.delivery.rollout import is_running
@@ -50,14 +52,15 @@ def _asked(ran: Ran, s: Session) -> Rollout:
 def _classes(ran: Ran) -> list[object]:
     assert ran.version is not None
     data = ran.version.params["data"]
-    classes = data.get("classes") if hasattr(data, "get") else None
+    classes = data.get("classes") if isinstance(data, Mapping) else None
     return list(classes) if isinstance(classes, list | tuple) else []
 
 
 def _check_patience(s: Session, elapsed_s: float, rollout: Rollout) -> None:
     if s.cancelled.is_set():
         raise Cancelled(
-            f"{rollout.name} goes on without you ({rollout.state.value})", remedy=f"see it: platformops why {rollout.name}"
+            f"{rollout.name} goes on without you ({rollout.state.value})",
+            remedy=f"see it: platformops why {rollout.name}",
         )
     if elapsed_s > LONGEST_S:
         raise ClusterError(

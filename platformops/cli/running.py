@@ -16,6 +16,7 @@ from platformops.cli import settings
 from platformops.cli.cluster import ClusterOnDemand, OnClusterLauncher
 from platformops.cli.planning import Planned, planned
 from platformops.clock import Clock
+from platformops.delivery.records import GateResult
 from platformops.home import Home
 from platformops.pipeline.records import Progress, RunResult, RunState
 from platformops.registry.records import Lineage, ModelVersion
@@ -129,11 +130,9 @@ def _lineage(made: Planned, result: RunResult) -> Lineage:
     return Lineage(sources, fingerprints, result.run_id, commit, is_dirty)
 
 
-def run_document(
-    ran: Ran, *, endpoint: str | None, gates: Sequence[Mapping[str, object]], rollout: str | None = None
-) -> JsonObject:
+def run_document(ran: Ran, *, endpoint: str | None, gates: Sequence[GateResult], reason: str = "") -> JsonObject:
     """The object that `run --json` and `up --json` end with."""
-    failures = [step.reason for step in ran.result.steps if step.failure]
+    failures = "; ".join(step.reason for step in ran.result.steps if step.failure)
     return {
         "run_id": ran.result.run_id,
         "state": ran.result.state.value,
@@ -147,10 +146,18 @@ def run_document(
         "model_version": ran.version.number if ran.version else None,
         "metrics": ran.version.metrics if ran.version else {},
         "endpoint": endpoint,
-        "gates": cast(list[JsonObject], list(gates)),
-        "rollout": rollout,
-        "reason": ran.result.reason or "; ".join(failures),
+        "gates": [{"name": g.name, "passed": g.passed, "reason": g.reason} for g in gates],
+        "reason": reason or ran.result.reason or failures,
     }
+
+
+def print_gates(gates: Sequence[GateResult]) -> None:
+    """The table of gates, each with its figure and limit."""
+    from platformops.cli.output import print_table, say
+
+    if gates:
+        say()
+        print_table(("gate", "state", "why"), [(g.name, "passed" if g.passed else "refused", g.reason) for g in gates])
 
 
 def print_run(ran: Ran) -> None:

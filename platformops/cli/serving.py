@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import urllib.request
 from urllib.error import URLError
 
@@ -25,11 +26,11 @@ def ensure_serving(s: Session, port: int) -> str:
     s.show(Progress(STAGE, "running", message="starting the controller and the gateway"))
     s.cluster.get()
     from platformops.on_ray.controller import start_controller
-    from platformops.on_ray.gateway import start_gateway
+    from platformops.on_ray.gateway import Settings, start_gateway
     from platformops.on_ray.session import attach
 
     attach()
-    address = start_gateway(s.where, port=port)
+    address = start_gateway(Settings(s.where, port=port if _is_free(port) else 0))
     s.store.put(GATEWAY, {"endpoint": address}, expect=None)
     start_controller(s.where)
     s.show(Progress(STAGE, "done", message=address, elapsed_s=s.clock.monotonic() - began))
@@ -39,10 +40,20 @@ def ensure_serving(s: Session, port: int) -> str:
 def is_healthy(address: str) -> bool:
     """Whether a gateway answers at `address`."""
     try:
-        with urllib.request.urlopen(f"{address}/healthz", timeout=HEALTH_TIMEOUT_S) as reply:  # noqa: S310 - loopback
+        with urllib.request.urlopen(f"{address}/healthz", timeout=HEALTH_TIMEOUT_S) as reply:
             return bool(reply.status == 200 and json.loads(reply.read()))
     except (URLError, OSError, ValueError):
         return False
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _turns(s: Session) -> bool:

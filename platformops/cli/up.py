@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +10,7 @@ from platformops.cli.options import AsJson, Overrides, SpecFile
 
 if TYPE_CHECKING:
     from platformops.cli.running import Ran, Session
-    from platformops.delivery.records import GateResult, Rollout
+    from platformops.delivery.records import Rollout
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the endpoint; another one where it is taken.")]
 SHOWN_STAGES = ("train", "evaluate")
@@ -47,10 +46,6 @@ class Live:
     def is_promoted(self) -> bool:
         return self.rollout.state.value == "promoted"
 
-    @property
-    def gates(self) -> Sequence[GateResult]:
-        return self.rollout.gates
-
 
 def _live(ran: Ran, s: Session, port: int) -> Live:
     from platformops.cli.access import ensure_key
@@ -65,16 +60,16 @@ def _live(ran: Ran, s: Session, port: int) -> Live:
 
 def _print_json(ran: Ran, live: Live | None) -> None:
     from platformops.cli.output import print_json
-    from platformops.cli.running import gate_documents, run_document
+    from platformops.cli.running import run_document
 
     endpoint = live.endpoint if live and live.is_promoted else None
-    gates = gate_documents(live.gates) if live else []
-    print_json(run_document(ran, endpoint=endpoint, gates=gates, reason=live.rollout.reason if live else ""))
+    gates, reason = (live.rollout.gates, live.rollout.reason) if live else ((), "")
+    print_json(run_document(ran, endpoint=endpoint, gates=gates, reason=reason))
 
 
 def _print(ran: Ran, live: Live | None, spec: str, s: Session) -> None:
-    from platformops.cli.output import next_step, print_table, say
-    from platformops.cli.running import artifact_file, print_run
+    from platformops.cli.output import next_step, say
+    from platformops.cli.running import artifact_file, print_gates, print_run
 
     print_run(ran)
     if live is None:
@@ -82,9 +77,7 @@ def _print(ran: Ran, live: Live | None, spec: str, s: Session) -> None:
             say("\nA pipeline without a model: nothing to serve.")
         next_step(f"platformops why {ran.result.run_id}")
         return
-    print_table(
-        ("gate", "state", "why"), [(g.name, "passed" if g.passed else "refused", g.reason) for g in live.gates]
-    )
+    print_gates(live.rollout.gates)
     say(f"\nreport: {artifact_file(ran, 'evaluate', 'report.html', s)}")
     if not live.is_promoted:
         say(f"{live.rollout.state.value}: {live.rollout.reason}")

@@ -1,0 +1,49 @@
+"""`platformops run`: carry out a spec's steps and register the model, without releasing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from platformops.cli.options import AsJson, Overrides, SpecFile
+
+if TYPE_CHECKING:
+    from platformops.cli.running import Ran
+    from platformops.delivery.records import GateResult
+
+Parallel = Annotated[int, typer.Option(min=1, help="Most independent steps that run at once.")]
+
+
+def run(spec: SpecFile, set_: Overrides = None, parallel: Parallel = 2, json_: AsJson = False) -> None:
+    """Run a spec's steps and register the model, releasing nothing. Finished steps are not run again."""
+    from platformops.cli import settings
+    from platformops.cli.gates import judged
+    from platformops.cli.output import print_json, progress_shown
+    from platformops.cli.running import carry_out, run_document, session
+    from platformops.clock import SystemClock
+    from platformops.pipeline.runner import exit_code
+
+    where, clock = settings.home(), SystemClock()
+    with settings.opened_store(where) as store, progress_shown() as show, session(where, store, clock, show) as s:
+        ran = carry_out(spec, set_, s, parallel=parallel)
+        gates = judged(ran, s)
+    if json_:
+        print_json(run_document(ran, endpoint=None, gates=gates))
+    else:
+        _print(ran, gates, str(spec))
+    if code := exit_code(ran.result):
+        raise typer.Exit(code)
+
+
+def _print(ran: Ran, gates: Sequence[GateResult], spec: str) -> None:
+    from platformops.cli.output import next_step
+    from platformops.cli.running import print_gates, print_run
+
+    print_run(ran)
+    print_gates(gates)
+    if ran.result.state.value != "succeeded":
+        next_step(f"platformops why {ran.result.run_id}")
+    else:
+        next_step(f"platformops up {spec}" if ran.version else f"platformops logs --run {ran.result.run_id}")
