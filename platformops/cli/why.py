@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from platformops.delivery.records import Decision
     from platformops.store.records import Entry, Store
 
+LONGEST_SUBJECT = 200
 Subject = Annotated[
     str,
     typer.Argument(
@@ -56,7 +57,7 @@ def explanations(store: Store, subject: str, *, limit: int) -> list[JsonObject]:
 
 
 def _is_key_part(subject: str) -> bool:
-    return bool(subject) and "/" not in subject and subject.isprintable()
+    return 0 < len(subject) <= LONGEST_SUBJECT and "/" not in subject and subject.isprintable()
 
 
 def _of_decision(decision: Decision) -> JsonObject:
