@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -83,8 +83,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.is_refused = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        super().connection_made(LingeringTransport(transport, self.loop, self.limits.linger_s))
+        inner = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
+        super().connection_made(LingeringTransport(inner, self.loop, self.limits.linger_s))
         self.address = self.client[0] if self.client else ""
         victim = self.book.opened(self.address, self, self.loop.time())
         if victim is self:

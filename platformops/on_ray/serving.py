@@ -164,7 +164,7 @@ def revision_status(name: str) -> RevisionStatus:
 
 def _applications() -> Mapping[str, ApplicationStatusOverview]:
     try:
-        return {name: seen for name, seen in serve.status().applications.items() if seen.status.value != "DELETING"}
+        return {name: seen for name, seen in serve.status().applications.items() if seen.status != "DELETING"}
     except RayServeException:  # Serve has not been started on this cluster
         return {}
     except ray.exceptions.RayError as error:
@@ -173,8 +173,8 @@ def _applications() -> Mapping[str, ApplicationStatusOverview]:
 
 def _status(seen: ApplicationStatusOverview) -> RevisionStatus:
     states = [state for d in seen.deployments.values() for state in d.replica_states.items()]
-    ready = sum(count for state, count in states if state.value == "RUNNING")
-    wanted = sum(count for state, count in states if state.value != "STOPPING")
+    ready = sum(count for state, count in states if state == "RUNNING")
+    wanted = sum(count for state, count in states if state != "STOPPING")
     messages = [d.message for d in seen.deployments.values() if d.message] or [seen.message]
     return RevisionStatus(
         state=_state(seen, ready),
@@ -189,7 +189,7 @@ def _state(seen: ApplicationStatusOverview, ready: int) -> RevisionState:
     """A revision with any replica takes requests, whatever Serve thinks of the missing ones."""
     if ready:
         return RevisionState.READY
-    return RevisionState.FAILED if seen.status.value in FAILED else RevisionState.STARTING
+    return RevisionState.FAILED if seen.status in FAILED else RevisionState.STARTING
 
 
 def _reason(message: str) -> str:

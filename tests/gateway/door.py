@@ -9,6 +9,7 @@ import threading
 import time
 
 import httpx
+import uvloop
 
 from platformops.clock import SystemClock
 from platformops.delivery.records import Revision, Route, System
@@ -121,7 +122,7 @@ def served(door, limits=HttpLimits()):  # noqa: B008  frozen
     port = bound.getsockname()[1]
     server = HttpServer(door.gateway, limits=limits, new_id=lambda: "refused-early")
     door.server = server
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(bound)), daemon=True)
+    thread = threading.Thread(target=lambda: uvloop.run(server.serve(bound)), daemon=True)
     thread.start()
     until = time.monotonic() + 10
     while not server.is_started and time.monotonic() < until:
