@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from platformops.cli.main import VERBS
 HEAVY = ("ray", "torch", "pandas", "numpy", "sqlalchemy", "scipy", "pyarrow", "sklearn", "httpx")
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("arguments", [["--help"], ["why", "digits"], ["status"], ["models"], ["plan", "digits.yaml"]])
 def test_quick_verbs_import_nothing_heavy(command, tmp_path, arguments):
     (tmp_path / "work" / "digits.yaml").write_text(
@@ -29,6 +31,7 @@ print([name for name in {HEAVY!r} if name in sys.modules])
     assert done.stdout.splitlines()[-1] == "[]"
 
 
+@pytest.mark.real
 def test_help_answers_within_a_third_of_a_second(command):
     def used_s():
         before = os.times()
@@ -124,6 +127,7 @@ def test_an_interrupt_exits_130(platformops, failing):
     assert answer.err.startswith("error: interrupted")
 
 
+@pytest.mark.real
 def test_a_reader_that_goes_away_ends_the_command_quietly(command, home):
     reader, writer = os.pipe()
     os.close(reader)
@@ -135,6 +139,7 @@ def test_a_reader_that_goes_away_ends_the_command_quietly(command, home):
     assert done.stderr == b""
 
 
+@pytest.mark.real
 @pytest.mark.parametrize(
     "environment", [{"LC_ALL": "C"}, {"PYTHONIOENCODING": "ascii"}, {"TERM": "dumb"}, {"COLUMNS": "20"}]
 )
@@ -146,10 +151,15 @@ def test_odd_terminals_get_plain_output(command, environment):
         assert answer.out + answer.err
 
 
-def test_a_user_without_a_home_is_told_what_to_set(command):
-    environment = {k: v for k, v in os.environ.items() if k not in ("HOME", "PLATFORMOPS_HOME")}
-    answer = command("--help", env=environment)
-    assert answer.code == 0
+def test_a_user_without_a_home_is_told_what_to_set(platformops, monkeypatch):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+    monkeypatch.delenv("PLATFORMOPS_HOME")
+    answer = platformops("status")
+    assert answer.code == 2
+    assert "fix: set PLATFORMOPS_HOME" in answer.err
 
 
 def test_a_home_that_cannot_be_made_exits_3(platformops, home):
