@@ -60,7 +60,7 @@ def read_description(directory: Path) -> tuple[ModelParams, tuple[Operation, ...
             options=described["options"],
         )
         return params, operations_from(described["operations"]), described["app"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as exc:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise ArtifactCorrupt(f"{path}: cannot be read: {type(exc).__name__}: {exc}") from exc
 
 

@@ -116,5 +116,5 @@ def test_without_normalization_values_are_shares_of_255():
 
 
 def test_normalization_for_other_channels_is_refused():
-    with pytest.raises(SpecError, match="normalize.mean has 3 values for 1 channels"):
+    with pytest.raises(SpecError, match=r"normalize\.mean has 3 values for 1 channels"):
         settle(operations([{"normalize": {"mean": [0.1] * 3, "std": 1}}]), [GREY])

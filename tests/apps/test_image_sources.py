@@ -40,7 +40,11 @@ def test_class_folders_name_the_classes(folders):
     (folders / "cat" / ".DS_Store").write_bytes(b"x")
     (folders / "README").write_bytes(b"not a class")
     found = everything(folders)
-    assert [(row.id, row.label) for row in found] == [("cat/a.png", "cat"), ("cat/deep/b.png", "cat"), ("dog/c.png", "dog")]
+    assert [(row.id, row.label) for row in found] == [
+        ("cat/a.png", "cat"),
+        ("cat/deep/b.png", "cat"),
+        ("dog/c.png", "dog"),
+    ]
     assert all(decode(row.content).shape == (1, 1, 1) for row in found)
 
 

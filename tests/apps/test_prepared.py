@@ -71,7 +71,7 @@ def test_a_shard_with_a_row_too_few_is_refused(written):
 
 def test_a_shard_that_is_a_pickle_is_refused(written):
     np.save(written / "train-00001.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ArtifactCorrupt, match="train-00001.npy"):
+    with pytest.raises(ArtifactCorrupt, match=r"train-00001\.npy"):
         open_prepared(written)
 
 
@@ -84,5 +84,5 @@ def test_a_shard_of_floats_is_refused(written):
 def test_a_cut_shard_is_refused(written):
     path = written / "train-00000.npy"
     path.write_bytes(path.read_bytes()[:-3])
-    with pytest.raises(ArtifactCorrupt, match="train-00000.npy"):
+    with pytest.raises(ArtifactCorrupt, match=r"train-00000\.npy"):
         open_prepared(written)
