@@ -79,6 +79,8 @@ def _guarded(function: Callable[..., None]) -> Callable[..., None]:
         try:
             function(**arguments)
             sys.stdout.flush()
+        except (typer.Exit, typer.Abort, typer.BadParameter):
+            raise
         except (Exception, KeyboardInterrupt) as error:
             raise typer.Exit(failures.report(error, as_json=bool(arguments.get("json_")))) from None
 

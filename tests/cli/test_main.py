@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+import typer
 
 import platformops.cli.schema as schema_verb
 from platformops.cli.main import VERBS
@@ -118,6 +119,12 @@ def test_a_defect_with_nowhere_to_write_still_shows_its_trace(platformops, faili
     answer = platformops("schema")
     assert answer.code == 1
     assert "ZeroDivisionError: boom" in answer.err
+
+
+def test_a_verb_chooses_its_own_exit_code(platformops, failing):
+    failing(typer.Exit(7))
+    answer = platformops("schema")
+    assert (answer.code, answer.err) == (7, "")
 
 
 def test_an_interrupt_exits_130(platformops, failing):
