@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from platformops.clock import Clock
@@ -39,15 +41,25 @@ class ClusterOnDemand:
         from platformops.on_ray import cluster
 
         began = self._clock.monotonic()
-        found = cluster.find(self._store, os.environ)
+        how, found = "attached", cluster.find(self._store, os.environ)
         if found is None:
             self._show(Progress(STAGE, "running", message="starting Ray on this machine"))
-            found = cluster.start(self._where, self._store, os.environ)
+            with _one_at_a_time(self._where):
+                found = cluster.find(self._store, os.environ)
+                if found is None:
+                    how, found = "started", cluster.start(self._where, self._store, os.environ)
         elapsed_s = self._clock.monotonic() - began
-        how = "started" if found.ours and elapsed_s > 1 else "attached"
         message = f"{how}, {found.address}, authentication {found.authentication}"
         self._show(Progress(STAGE, "done", message=message, elapsed_s=elapsed_s))
         return found
+
+
+@contextmanager
+def _one_at_a_time(where: Home) -> Iterator[None]:
+    """Two commands at once must not start two clusters; the lock goes with its process, however that ends."""
+    with (where.root / "cluster.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 class OnClusterLauncher:

@@ -71,7 +71,9 @@ def _end_processes(where: Home, store: Store, clock: Clock) -> Sequence[str]:
     import os
 
     from platformops.cli.endpoint import GATEWAY
+    from platformops.cli.status import OBSERVED
     from platformops.on_ray import cluster
+    from platformops.store.records import Put
 
     ended = []
     if cluster.recorded(store) is not None:
@@ -79,7 +81,7 @@ def _end_processes(where: Home, store: Store, clock: Clock) -> Sequence[str]:
     elif store.get(GATEWAY) and (found := cluster.find(store, os.environ)):
         os.environ.update(found.environment)
         ended = _end_actors(store, clock)
-    store.put(GATEWAY, {}, expect=None)
+    store.commit([Put(GATEWAY, {}, expect=None), Put(OBSERVED, None, expect=None)])
     return ended
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from platformops.delivery.records import Rollout
 
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the endpoint; another one where it is taken.")]
+KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 SHOWN_STAGES = ("train", "evaluate")
 
 
@@ -85,5 +86,7 @@ def _print(ran: Ran, live: Live | None, spec: str, s: Session) -> None:
         return
     sample = artifact_file(ran, "evaluate", "sample.*", s)
     say(f"endpoint: {live.endpoint}")
-    say(f'\ncurl -H "Authorization: Bearer $(cat {live.key_file})" --data-binary @{sample} \\\n  {live.endpoint}')
+    kind = KINDS.get(sample.suffix if sample else "", "application/octet-stream")
+    say(f'\ncurl -H "Authorization: Bearer $(cat {live.key_file})" -H "Content-Type: {kind}" \\')
+    say(f"  --data-binary @{sample} {live.endpoint}")
     next_step(f"platformops predict {ran.planned.spec.system} {sample}")

@@ -18,7 +18,7 @@ from platformops.spec.types import SplitSpec
 
 CHUNK_ROWS = 1024
 """Rows that travel together: 3 MB of 32x32 pixels, and one Ray Data block instead of a thousand."""
-RAW_ROWS = 4
+RAW_ROWS = 16
 """Test rows a chunk whose raw bytes are kept, to be replayed through the endpoint later."""
 
 
