@@ -46,7 +46,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")  # a narrow terminal breaks words rather than hide their ends
     for row in rows:
         table.add_row(*(Text(escaped(cell), style=COLOURS.get(cell, "")) for cell in row))
     _console(stderr=False).print(table)
