@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -16,6 +16,9 @@ from platformops.pipeline.wire import CRASHED, STOPPED, News
 
 FREE_CRASHES = 2
 """Attempts that cost none of the stage's `retries`: a killed process is the machine's failure, not the stage's."""
+
+MOST_NEWS = 1000
+"""Taken in one turn, and kept waiting: between turns the run renews its leases and sees that it was cancelled."""
 
 Outcome = Published | Damaged | Failure
 
@@ -54,7 +57,8 @@ class Crew:
     def __init__(self, attempts: Attempts, size: int) -> None:
         self._attempts, self._size = attempts, size
         self._pool: ThreadPoolExecutor | None = None
-        self._queue: queue.SimpleQueue[tuple[Active, News | Outcome | BaseException]] = queue.SimpleQueue()
+        # Bounded: a stage that prints faster than the log takes it waits, instead of filling the memory.
+        self._queue: queue.Queue[tuple[Active, News | Outcome | BaseException]] = queue.Queue(MOST_NEWS)
 
     def start(self, active: Active, parents: Mapping[str, Parent]) -> None:
         """Tries the step in a thread of its own; its outcome comes by `news`."""
@@ -62,12 +66,24 @@ class Crew:
         self._pool = self._pool or ThreadPoolExecutor(self._size, thread_name_prefix="attempt")
         self._pool.submit(self._work, active, parents, lambda news: self._queue.put((active, news)))
 
-    def news(self, timeout_s: float | None) -> Iterator[tuple[Active, News | Outcome]]:
-        """What has come, after waiting at most that long for the first; None waits for ever."""
+    def news(self, timeout_s: float) -> Iterator[tuple[Active, News | Outcome]]:
+        """What has come, after waiting at most that long for the first; some of it when it comes without end."""
         with suppress(queue.Empty):
             yield self._opened(self._queue.get(timeout=timeout_s))
-            while True:
+            for _ in range(MOST_NEWS):
                 yield self._opened(self._queue.get_nowait())
+
+    def stop(self, actives: Collection[Active]) -> list[tuple[Active, Published]]:
+        """Ends the attempts of `actives` and waits for their threads; what was published all the same."""
+        published = []
+        for active in actives:
+            active.stop.set()
+        while any(active.is_trying for active in actives):
+            active, news = self._queue.get()
+            active.is_trying = active.is_trying and isinstance(news, News)
+            if isinstance(news, Published):
+                published.append((active, news))
+        return published
 
     def close(self) -> None:
         if self._pool:

@@ -42,6 +42,7 @@ class FileIdentity:
         self._roots = import_roots(root)
         self._data_root = data_root
         self._memory = DigestMemory(store, clock)
+        self._parsed: dict[tuple[Path, str], Source] = {}
 
     def source(self, uri: str) -> str:
         return digest_source(uri, root=self._root, data_root=self._data_root, memory=self._memory)
@@ -86,7 +87,8 @@ class FileIdentity:
             imports = kept["imports"]
             assert isinstance(imports, list)
             return Source(str(kept["digest"]), tuple(str(name) for name in imports))
-        source = read_source(module)
+        place = (module.path, stamp.text())  # also while too fresh for the store: four stages share their modules
+        source = self._parsed[place] = self._parsed.get(place) or read_source(module)
         if self._memory.is_settled(stamp):
             news["code", module.path] = {
                 "stamp": stamp.text(),

@@ -74,11 +74,15 @@ class WorkerLauncher:
             worker.end()
             raise
         finally:
-            with self._lock:
-                if worker.is_usable() and worker in self._all:
-                    self._idle[on_cluster].append(worker)
-                else:
-                    self._all.discard(worker)
+            self._give_back(worker, on_cluster)
+
+    def _give_back(self, worker: Worker, on_cluster: bool) -> None:
+        with self._lock:
+            if worker.is_usable() and worker in self._all:
+                self._idle[on_cluster].append(worker)
+                return
+            self._all.discard(worker)
+        worker.end()
 
 
 def _with_platform(environment: Mapping[str, str]) -> dict[str, str]:

@@ -144,7 +144,7 @@ class _Run:
                 pass
             self._stop("cancelled by a person")
         except BaseException as error:
-            with suppress(PlatformError):  # the error at hand says more than a store that fails again
+            with suppress(Exception):  # the error at hand says more than a store or terminal that fails again
                 self._stop(f"the run ended early: {type(error).__name__}")
             raise
         finally:
@@ -334,17 +334,13 @@ class _Run:
 
     def _stop(self, reason: str) -> None:
         """Ends every attempt and gives every lease back, so that the next run need not wait for it to run out."""
+        for active, published in self._crew.stop(list(self._active.values())):
+            with suppress(LeaseLost):
+                self._complete(active, published)
         for active in self._active.values():
-            active.stop.set()
-        while self._num_trying():
-            for active, news in self._crew.news(None):
-                if isinstance(news, Published) and not active.is_lost:
-                    with suppress(LeaseLost):
-                        self._complete(active, news)
-        for active in self._active.values():
-            if not active.is_lost:
-                with suppress(LeaseLost):
-                    self._journal.cancel(active.lease, reason)
             self._ledger.unfinished(active.step, StepState.CANCELLED, reason)
+            with suppress(LeaseLost):
+                self._journal.cancel(active.lease, reason)
+        ended, self._active = self._active, {}
+        for active in ended.values():
             self._teller.step(active.step, "cancelled", reason)
-        self._active.clear()

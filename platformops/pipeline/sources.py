@@ -34,7 +34,7 @@ def digest_source(uri: str, *, root: Path, data_root: Path | None, memory: Diges
         return _digest_path(uri, root / uri, memory)
     digests: dict[str, Callable[[], str]] = {
         "sklearn": lambda: _digest_sklearn(uri, rest, memory),
-        "torchvision": lambda: _digest_torchvision(uri, rest, data_root, memory),
+        "torchvision": lambda: _digest_torchvision(uri, rest.partition("?")[0], data_root, memory),
         "s3": lambda: _digest_objects(uri),
         "gs": lambda: _digest_objects(uri),
         "data": lambda: _digest_path(uri, _below(data_root, rest, uri), memory),

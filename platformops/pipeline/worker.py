@@ -124,7 +124,7 @@ def _call(request: StepRequest, progress: Callable[[float | None, str], None]) -
         begin = clock.monotonic()
         summary = function(context, **request.params)
         seconds = clock.monotonic() - begin
-        return Returned(_summary(summary, request.uses), seconds)
+        return Returned(summary_of(summary, request.uses), seconds)
     finally:
         signal.signal(signal.SIGTERM, before)
 
@@ -148,7 +148,7 @@ def _reporter(out: BinaryIO) -> Callable[[float | None, str], None]:
     return progress
 
 
-def _summary(value: object, uses: str) -> JsonObject:
+def summary_of(value: object, uses: str) -> JsonObject:
     plain = _plain({} if value is None else value, at=f"what {uses} returned")
     if not isinstance(plain, dict):
         raise AppError(f"{uses}: returned a {type(value).__name__}", remedy="return a mapping of results, or nothing")
