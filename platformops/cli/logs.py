@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, BinaryIO
@@ -26,6 +27,7 @@ Lines = Annotated[int, typer.Option("--lines", "-n", min=0, max=1_000_000, help=
 def logs(run: Run = "", follow: Follow = False, lines: Lines = 200, json_: AsJson = False) -> None:
     """Show the log of a run, as it grows with -f."""
     from platformops.cli import settings
+    from platformops.cli.failures import INTERRUPTED
     from platformops.cli.output import next_step, say
     from platformops.clock import SystemClock
 
@@ -35,8 +37,12 @@ def logs(run: Run = "", follow: Follow = False, lines: Lines = 200, json_: AsJso
         next_step("platformops up configs/digits.yaml")
         return
     clock = SystemClock()
-    for line in followed(path, lines, pause=lambda: clock.sleep(POLL_S)) if follow else tail(path, lines):
-        _print_raw(line) if json_ else _print_line(line)
+    try:
+        for line in followed(path, lines, pause=lambda: clock.sleep(POLL_S)) if follow else tail(path, lines):
+            _print_raw(line) if json_ else _print_line(line)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None  # how following ends, so nothing needs to be said
 
 
 def _log_file(folder: Path, run: str) -> Path | None:

@@ -2,6 +2,9 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -228,6 +231,16 @@ def test_following_yields_each_line_once_it_is_whole_and_survives_rotation(tmp_p
 
     lines = followed(path, 1, pause=grow)
     assert [next(lines) for _ in range(5)] == ["two", "three", "four", "five", "six"]
+
+
+@pytest.mark.real
+def test_ctrl_c_ends_following_quietly_with_130(log):
+    command = [sys.executable, "-m", "platformops", "logs", "-f"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert "step done" in process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "")
 
 
 def test_the_tail_of_a_huge_log_reads_its_end_only(tmp_path):
