@@ -1,0 +1,225 @@
+"""Revisions and gateway on a real cluster: deploy, ask, kill, fail, remove; one module, so that it starts once."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import httpx
+import psutil
+import pytest
+
+from platformops.delivery.records import RevisionState as S
+from platformops.delivery.records import Route
+from platformops.errors import ClusterError, StoreConflict
+from tests.ray.serving_kit import Place, png, publish_model
+
+pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
+"""Ray and Serve warn about themselves while they start."""
+
+OWN_APP = """
+BASE = "image"
+
+def encode(outputs, classes):
+    return [{"label": "mine", "probability": 1.0, "probabilities": {"mine": 1.0}} for _ in outputs]
+"""
+
+
+def await_true(condition, timeout_s=60.0):
+    until = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.05)
+    return value
+
+
+@pytest.fixture(scope="module")
+def place(ray_cluster, tmp_path_factory):
+    return Place(tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture(scope="module")
+def live(place):
+    """One revision deployed, routed, and the gateway in front; yields (place, revision, address)."""
+    from platformops.on_ray import gateway, serving
+
+    revision = publish_model(place.home)
+    serving.deploy_revision(revision, place.home)
+    place.route(revision, {revision.name: 100.0}, 1)
+    address = gateway.start_gateway(gateway.Settings(place.home))
+    await_true(lambda: serving.revision_status(revision.name).state is S.READY)
+    await_true(lambda: ask(place, address).status_code == 200)
+    yield place, revision, address
+    gateway.stop_gateway()
+
+
+def ask(place, address, content=None, **headers):
+    return httpx.post(
+        f"{address}/digits/predict", headers={**place.headers, **headers}, content=content or png(), timeout=15
+    )
+
+
+def test_a_real_image_is_answered_by_the_verified_model(live):
+    place, revision, address = live
+    body = ask(place, address).json()
+    assert (body["model_version"], body["revision"]) == ("digits:v1", revision.name)
+    (prediction,) = body["predictions"]
+    assert set(prediction["probabilities"]) == set("0123456789")
+    assert abs(sum(prediction["probabilities"].values()) - 1) < 1e-3
+
+
+def test_one_bad_image_among_good_ones_in_a_batch_harms_only_its_own_request(live):
+    place, _, address = live
+
+    def one(n):
+        return ask(place, address, b"\x89PNG garbage" if n % 4 == 0 else png(n)).status_code
+
+    with ThreadPoolExecutor(16) as pool:
+        statuses = list(pool.map(one, range(64)))
+    assert statuses == [422 if n % 4 == 0 else 200 for n in range(64)]
+
+
+def test_serve_listens_nowhere_and_the_gateway_on_loopback_only(live):
+    from ray import serve
+
+    _, _, address = live
+    assert serve.status().proxies == {}
+    port = int(address.rpartition(":")[2])
+    listening = [c.laddr for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    assert {a.ip for a in listening if a.port == port} == {"127.0.0.1"}
+    assert 8000 not in {a.port for a in listening}
+
+
+def test_deploying_what_runs_and_starting_the_gateway_again_change_nothing(live):
+    from platformops.on_ray import gateway, serving
+
+    place, revision, address = live
+    before = serving.revision_status(revision.name)
+    serving.deploy_revision(revision, place.home)
+    assert gateway.start_gateway(gateway.Settings(place.home)) == address
+    assert serving.revision_status(revision.name) == before
+
+
+def test_a_port_that_is_taken_is_refused_by_name(live):
+    from platformops.on_ray.gateway import _free_port
+
+    port = int(live[2].rpartition(":")[2])
+    with pytest.raises(ClusterError, match=f"cannot listen on 127.0.0.1:{port}"):
+        _free_port("127.0.0.1", port)
+
+
+def test_a_pushed_route_holds_at_once_and_an_older_one_is_refused(live):
+    from platformops.on_ray import gateway
+
+    place, revision, _ = live
+    route = place.route(revision, {revision.name: 100.0}, 5)
+    gateway.set_route(route)
+    assert gateway.routed(["digits", "other"]) == {"digits": 5}
+    with pytest.raises(StoreConflict):
+        gateway.set_route(Route("digits", {revision.name: 100.0}, 4))
+
+
+def test_a_candidate_with_the_users_own_app_is_reached_by_pinning_and_removed_without_a_trace(live):
+    from platformops.on_ray import serving
+
+    place, _, address = live
+    candidate = publish_model(place.home, number=2, app_file=OWN_APP)
+    pin = {"x-platformops-revision": candidate.name}
+    assert ask(place, address, **pin).status_code == 404
+    serving.deploy_revision(candidate, place.home)
+    await_true(lambda: serving.revision_status(candidate.name).state is S.READY)
+    answered = await_true(lambda: (r := ask(place, address, **pin)).status_code == 200 and r)
+    assert answered.json()["predictions"][0]["label"] == "mine"
+    serving.remove_revision(candidate.name)
+    serving.remove_revision(candidate.name)
+    await_true(lambda: serving.revision_status(candidate.name).state is S.ABSENT)
+    assert ask(place, address).status_code == 200
+
+
+def test_a_revision_whose_artifact_was_changed_fails_with_the_file_named_and_harms_nobody(live):
+    from platformops.on_ray import serving
+    from platformops.store.artifacts import Artifacts
+
+    place, _, address = live
+    bad = publish_model(place.home, number=3)
+    weights = Artifacts(place.home.artifacts_url, cache=place.home.cache).open(bad.artifact, bad.manifest_digest)
+    damaged = weights / "model.safetensors"
+    damaged.chmod(0o644)
+    content = bytearray(damaged.read_bytes())
+    content[-1] ^= 1
+    damaged.write_bytes(content)
+    serving.deploy_revision(bad, place.home)
+    status = await_true(lambda: (s := serving.revision_status(bad.name)).state is S.FAILED and s, timeout_s=90)
+    assert "model.safetensors" in status.reason
+    assert ask(place, address).status_code == 200
+    serving.remove_revision(bad.name)
+
+
+def replica_pids(cluster_pid=os.getpid()):
+    return [
+        p.pid
+        for p in psutil.Process(cluster_pid).children(recursive=True)
+        if "ReplicaProcess" in " ".join(p.cmdline()) or p.name().startswith("ray::ServeReplica")
+    ]
+
+
+def test_with_two_replicas_a_killed_one_costs_no_request(live):
+    from platformops.on_ray import serving
+
+    place, revision, address = live
+    double = replace(
+        revision, number=4, replicas_min=2, replicas_max=2, options={**revision.options, "replicas": [2, 2]}
+    )
+    serving.deploy_revision(double, place.home)
+    before = set(replica_pids())
+    await_true(lambda: serving.revision_status(double.name).ready == 2)
+    place.route(double, {double.name: 100.0}, 10)
+    await_true(lambda: ask(place, address).json().get("revision") == double.name)
+    victims = set(replica_pids()) - before
+    statuses, stop = [], threading.Event()
+
+    def load():
+        while not stop.is_set():
+            statuses.append(ask(place, address).status_code)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    await_true(lambda: len(statuses) > 50)
+    os.kill(victims.pop(), signal.SIGKILL)
+    seen = len(statuses)
+    await_true(lambda: len(statuses) > seen + 200)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert set(statuses) == {200}
+    place.route(revision, {revision.name: 100.0}, 11)
+    await_true(lambda: ask(place, address).json().get("revision") == revision.name)
+    serving.remove_revision(double.name)
+
+
+def test_a_killed_gateway_comes_back_on_its_port_with_systems_routes_and_keys(live):
+    place, revision, address = live
+    port = int(address.rpartition(":")[2])
+    pid = next(c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port)
+    os.kill(pid, signal.SIGKILL)
+
+    def answered():
+        with contextlib.suppress(httpx.TransportError):
+            return ask(place, address).status_code == 200
+
+    started = time.monotonic()
+    await_true(answered)
+    assert time.monotonic() - started < 20
+
+
+def test_a_revoked_key_is_refused_within_five_seconds(live):
+    place, _, address = live
+    entry = place.store.get(place.key)
+    place.store.put(place.key, {**entry.value, "revoked": True}, expect=entry.version)
+    await_true(lambda: ask(place, address).status_code == 401, timeout_s=5)
+    place.store.put(place.key, entry.value, expect=None)
+    await_true(lambda: ask(place, address).status_code == 200, timeout_s=5)
