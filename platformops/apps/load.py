@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -61,7 +62,8 @@ def _base_functions(base: object, path: Path) -> Mapping[str, object]:
 def _imported(path: Path) -> ModuleType:
     if not path.is_file():
         raise AppError(f"app file {path} is not there", remedy="`platformops init --app image NAME` writes one")
-    spec = importlib.util.spec_from_file_location(f"platformops_app_{path.stem}", path)
+    name = f"platformops_app_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

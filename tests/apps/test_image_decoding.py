@@ -153,6 +153,14 @@ def test_a_small_file_of_169_million_pixels_is_refused_by_its_header():
     assert code_of(png(13_000, 13_000, rows=b"\0" * 1000)) == "too_many_pixels"
 
 
+@pytest.mark.parametrize("sides", [(20_000, 20_000), (40_000, 10_000)])
+def test_a_jpeg_that_claims_400_million_pixels_is_refused_by_its_header(sides):
+    content = bytearray(encoded(picture(), "JPEG"))
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = struct.pack(">HH", *sides)
+    assert code_of(bytes(content)) == "too_many_pixels"
+
+
 def test_the_cap_on_pixels_can_be_set():
     content = encoded(picture(), "JPEG")
     assert code_of(content, max_pixels=HEIGHT * WIDTH - 1) == "too_many_pixels"
