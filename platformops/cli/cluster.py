@@ -44,7 +44,7 @@ class ClusterOnDemand:
         how, found = "attached", cluster.find(self._store, os.environ)
         if found is None:
             self._show(Progress(STAGE, "running", message="starting Ray on this machine"))
-            with _one_at_a_time(self._where):
+            with one_at_a_time(self._where):
                 found = cluster.find(self._store, os.environ)
                 if found is None:
                     how, found = "started", cluster.start(self._where, self._store, os.environ)
@@ -55,9 +55,9 @@ class ClusterOnDemand:
 
 
 @contextmanager
-def _one_at_a_time(where: Home) -> Iterator[None]:
-    """Two commands at once must not start two clusters; the lock goes with its process, however that ends."""
-    with (where.root / "cluster.lock").open("w") as file:
+def one_at_a_time(where: Home) -> Iterator[None]:
+    """Two commands at once must not start two clusters or gateways; the lock goes with its process, however it ends."""
+    with (where.root / "start.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

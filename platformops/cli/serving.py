@@ -7,6 +7,7 @@ import socket
 import urllib.request
 from urllib.error import URLError
 
+from platformops.cli.cluster import one_at_a_time
 from platformops.cli.endpoint import GATEWAY, gateway_url
 from platformops.cli.running import Session
 from platformops.cli.status import SILENT_AFTER_S
@@ -19,12 +20,23 @@ HEALTH_TIMEOUT_S = 2.0
 
 def ensure_serving(s: Session, port: int) -> str:
     """The gateway's address, `http://127.0.0.1:PORT`, with a controller that turns. Raises ClusterError."""
-    address = gateway_url(s.store)
-    if address and _turns(s) and is_healthy(address):
-        return address
+    if running := _running(s):
+        return running
     began = s.clock.monotonic()
     s.show(Progress(STAGE, "running", message="starting the controller and the gateway"))
     s.cluster.get()
+    with one_at_a_time(s.where):
+        address = _running(s) or _started(s, port)
+    s.show(Progress(STAGE, "done", message=address, elapsed_s=s.clock.monotonic() - began))
+    return address
+
+
+def _running(s: Session) -> str | None:
+    address = gateway_url(s.store)
+    return address if address and _turns(s) and is_healthy(address) else None
+
+
+def _started(s: Session, port: int) -> str:
     from platformops.on_ray.controller import start_controller
     from platformops.on_ray.gateway import Settings, start_gateway
     from platformops.on_ray.session import attach
@@ -33,7 +45,6 @@ def ensure_serving(s: Session, port: int) -> str:
     address = start_gateway(Settings(s.where, port=port if _is_free(port) else 0))
     s.store.put(GATEWAY, {"endpoint": address}, expect=None)
     start_controller(s.where)
-    s.show(Progress(STAGE, "done", message=address, elapsed_s=s.clock.monotonic() - began))
     return address
 
 

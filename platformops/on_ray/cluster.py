@@ -57,6 +57,11 @@ def find(store: Store, environment: Mapping[str, str]) -> Cluster | None:
     return _described(running, environment) if running and _answers(running) else None
 
 
+def temp_dir_of(root: Path) -> Path:
+    """Where the cluster of a home keeps sockets and logs: short, as paths of unix sockets are limited."""
+    return Path("/tmp") / f"po-{os.getuid()}-{hashlib.sha256(str(root).encode()).hexdigest()[:8]}"
+
+
 def recorded(store: Store) -> Cluster | None:
     """The cluster that `up` started here last, running or not."""
     entry = store.get(RECORD)
@@ -67,7 +72,7 @@ def recorded(store: Store) -> Cluster | None:
 
 def start(home: Home, store: Store, environment: Mapping[str, str]) -> Cluster:
     """A new cluster on this machine, token-authenticated, with durable cluster state below the home."""
-    temp_dir = Path("/tmp") / f"po-{os.getuid()}-{hashlib.sha256(str(home.root).encode()).hexdigest()[:8]}"
+    temp_dir = temp_dir_of(home.root)
     stop_processes(processes_of(str(temp_dir)))
     token_file = _ensure_token(environment, home)
     port, dashboard_port, metrics_ports = free_port(), free_port(), (free_port(), free_port())

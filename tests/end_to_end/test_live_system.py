@@ -1,0 +1,110 @@
+"""From one file to a live endpoint, with the installed command on real Ray."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+import urllib.error
+import urllib.request
+
+import psutil
+import pytest
+
+from tests.end_to_end.platform_kit import DIGITS
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
+
+
+def until(true, *, within_s: float, what: str):
+    """Waits for a condition of another process; fails with what was waited for."""
+    deadline = time.monotonic() + within_s
+    while not (answer := true()):
+        assert time.monotonic() < deadline, f"not within {within_s} s: {what}"
+        time.sleep(0.1)
+    return answer
+
+
+def test_two_ups_at_once_end_with_one_live_version(live):
+    one, other = live.first
+    assert one["model_version"] == other["model_version"] == 1
+    assert one["endpoint"] == other["endpoint"] == "http://127.0.0.1:18423/digits/predict"
+    assert one["metrics"]["accuracy"] >= 0.97
+    assert all(gate["passed"] for gate in one["gates"])
+    assert {"accuracy", "parity", "servable"} <= {gate["name"] for gate in one["gates"]}
+    done = [e["fingerprint"] for e in live.events() if e.get("event") == "done"]
+    assert len(done) == len(set(done)) == len(one["steps"]), "each step was carried out by one of the two"
+
+
+def test_a_second_up_is_all_cache_hits_and_prints_a_curl_line_that_works(live):
+    shown = live.run("up", DIGITS).stdout
+    again = live.json("up", DIGITS)
+    assert all(step["cached"] for step in again["steps"])
+    curl = re.search(r"^curl .*?\n.*?$", shown, re.MULTILINE).group(0)
+    answer = subprocess.run(["bash", "-c", curl.replace("curl ", "curl -sS --fail ")], capture_output=True, text=True)
+    assert answer.returncode == 0, answer.stderr
+    document = json.loads(answer.stdout)
+    assert document["model_version"] == "digits:v1"
+    assert len(document["predictions"][0]["probabilities"]) == 10
+
+
+def test_the_report_is_one_page_with_pictures_and_no_outside_resource(live):
+    path = re.search(r"^report: (\S+)", live.run("up", DIGITS).stdout, re.MULTILINE).group(1)
+    with open(path, encoding="utf-8") as file:
+        page = file.read()
+    assert "<svg" in page or "data:image/png;base64" in page
+    assert not re.search(r"""(src|href)\s*=\s*["']?(https?:)?//""", page)
+
+
+def test_status_why_models_and_predict_agree_on_what_is_live(live):
+    status = live.json("status")
+    (system,) = status["systems"]
+    assert (system["name"], system["state"], system["weights"]) == ("digits", "live", {"digits-r1": 100.0})
+    assert status["controller"]["state"] == "running"
+    why = live.json("why", "digits")
+    assert "promoted" in why["decision"]
+    assert why["evidence"]
+    assert "champion" in live.run("models").stdout
+    sample = re.search(r"@(\S+)", live.run("up", DIGITS).stdout).group(1)
+    assert live.json("predict", "digits", sample)["predictions"]
+
+
+def test_the_endpoint_refuses_without_a_key(live):
+    request = urllib.request.Request(live.first[0]["endpoint"], data=b"x", headers={"Content-Type": "image/png"})
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)
+    with refused.value as reply:
+        assert reply.code == 401
+
+
+def test_a_candidate_that_a_gate_refuses_changes_nothing_and_why_says_which_gate(live):
+    refused = live.json("up", DIGITS, "--set", "gates.accuracy='>= 0.9999'", "--set", "train.epochs=1", expect=1)
+    assert refused["endpoint"] is None
+    assert next(g["name"] for g in refused["gates"] if not g["passed"]) == "accuracy"
+    assert live.json("status")["systems"][0]["weights"] == {"digits-r1": 100.0}
+    why = live.json("why", "digits")
+    assert "accuracy" in why["reason"]
+    assert "below the limit" in why["reason"]
+    assert live.json("up", DIGITS)["endpoint"]
+
+
+@pytest.mark.parametrize("name", ["ControllerProcess", "GatewayProcess"])
+def test_controller_and_gateway_come_back_when_killed(live, name):
+    (before,) = [p for p in live.cluster_processes() if name in " ".join(p.cmdline())]
+    os.kill(before.pid, signal.SIGKILL)
+
+    def has_returned():
+        found = [p for p in live.cluster_processes() if name in " ".join(_command(p))]
+        return found and found[0].pid != before.pid
+
+    until(has_returned, within_s=60, what=f"a new {name}")
+    sample = re.search(r"@(\S+)", live.run("up", DIGITS).stdout).group(1)
+    assert live.json("predict", "digits", sample)["predictions"]
+
+
+def _command(process):
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
