@@ -25,7 +25,7 @@ from platformops.frameworks.torch_options import FitOptions, split_options
 from platformops.frameworks.torch_world import agreed_highest, broadcast_buffers, precision_of
 from platformops.spec.types import TrainSpec
 
-CALIBRATION_ROWS = 4096
+CALIBRATION_ROWS = 512
 STOP_CHECK_S = 1.0
 """Asking whether to stop can be a round trip between machines: not every step."""
 

@@ -12,6 +12,10 @@ WHITENING_EPS = 5e-4
 """Added to the variance of a direction: the quietest ones are noise, which would else be as loud as the image."""
 
 
+CALIBRATION_CHUNK_ROWS = 64
+"""A patch of 4x4 pixels takes 8 x 48 bytes and an image has thousands: all at once would be gigabytes."""
+
+
 class Normalized(nn.Module):
     """uint8 (rows, height, width, channels) -> standardised float (rows, channels, height, width), channels last."""
 
@@ -83,8 +87,13 @@ class Whitening(nn.Module):
     @torch.no_grad()
     def calibrate(self, images: Tensor) -> None:
         """Sets the weights from patches of normalised images (rows, channels, height, width)."""
-        patches = functional.unfold(images, self.size, stride=self.stride).transpose(1, 2).flatten(0, 1).double()
-        variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+        width, num_patches = images.shape[1] * self.size**2, 0
+        products = torch.zeros(width, width, dtype=torch.float64)
+        for some in torch.split(images, CALIBRATION_CHUNK_ROWS):
+            patches = functional.unfold(some, self.size, stride=self.stride).transpose(1, 2).reshape(-1, width).double()
+            products += patches.T @ patches
+            num_patches += len(patches)
+        variances, directions = torch.linalg.eigh(products / num_patches)
         loudest = torch.arange(len(variances) - 1, len(variances) - 1 - self.out_channels // 2, -1)
         scaled = directions[:, loudest] / torch.sqrt(variances[loudest] + WHITENING_EPS)
         kernels = scaled.T.reshape(-1, *self.weight.shape[1:]).to(self.weight.dtype)
