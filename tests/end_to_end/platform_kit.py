@@ -28,6 +28,7 @@ class Platform:
             "HOME": str(root / "user"),
             "PLATFORMOPS_HOME": str(self.home),
             "OMP_NUM_THREADS": "2",
+            "PYTHONPATH": str(PROJECT),
             **environment,
         }
 
