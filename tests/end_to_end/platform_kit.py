@@ -58,6 +58,10 @@ class Platform:
         logs = sorted((self.home / "logs").glob("*.jsonl"))
         return [json.loads(line) for log in logs for line in log.read_text().splitlines() if line.startswith("{")]
 
+    def finished_steps(self) -> list[str]:
+        """Fingerprint of a step, once for each time that it was carried out to its end."""
+        return [e["platformops.fingerprint"] for e in self.events() if e.get("event.action") == "step-done"]
+
     def cluster_processes(self) -> list[psutil.Process]:
         """Processes of the cluster that this home's `up` started."""
         return [p for p in psutil.process_iter() if _environment_of(p).get(MARK) == str(temp_dir_of(self.home))]

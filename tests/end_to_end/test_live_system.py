@@ -33,7 +33,7 @@ def test_two_ups_at_once_end_with_one_live_version(live):
     assert one["metrics"]["accuracy"] >= 0.97
     assert all(gate["passed"] for gate in one["gates"])
     assert {"accuracy", "parity", "servable"} <= {gate["name"] for gate in one["gates"]}
-    done = [e["fingerprint"] for e in live.events() if e.get("event") == "done"]
+    done = live.finished_steps()
     assert len(done) == len(set(done)) == len(one["steps"]), "each step was carried out by one of the two"
 
 
