@@ -79,7 +79,7 @@ def test_the_endpoint_refuses_without_a_key(live):
 
 
 def test_a_candidate_that_a_gate_refuses_changes_nothing_and_why_says_which_gate(live):
-    refused = live.json("up", DIGITS, "--set", "gates.accuracy='>= 0.9999'", "--set", "train.epochs=1", expect=1)
+    refused = live.json("up", DIGITS, "--set", "gates.accuracy='>= 0.9999'", "--set", "train.epochs=4", expect=1)
     assert refused["endpoint"] is None
     assert next(g["name"] for g in refused["gates"] if not g["passed"]) == "accuracy"
     assert live.json("status")["systems"][0]["weights"] == {"digits-r1": 100.0}
