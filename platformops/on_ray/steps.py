@@ -87,6 +87,7 @@ def evaluate(context: StageContext, *, app: str) -> JsonObject:
     attach()
     from platformops.on_ray.evaluation import evaluate as run_evaluation
     from platformops.on_ray.evaluation import flat_metrics
+    from platformops.on_ray.picturing import write_report
 
     evaluated = run_evaluation(
         app=app,
@@ -97,6 +98,7 @@ def evaluate(context: StageContext, *, app: str) -> JsonObject:
         progress=context.progress,
     )
     context.progress(None, "drawing the report")
+    write_report(evaluated.dataset, context.inputs["train"], evaluated.metrics, evaluated.probabilities, context.output)
     return flat_metrics(evaluated.metrics)
 
 

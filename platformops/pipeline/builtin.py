@@ -28,7 +28,13 @@ TRAIN = (
     "platformops.on_ray.training_worker",
 )
 SEARCH = (*TRAIN, "platformops.on_ray.search")
-EVALUATE = (*APP, "platformops.frameworks", "platformops.on_ray.evaluation")
+EVALUATE = (
+    *APP,
+    "platformops.frameworks",
+    "platformops.observation",
+    "platformops.on_ray.evaluation",
+    "platformops.on_ray.picturing",
+)
 RETRIES = 1
 """Training resumes from its last checkpoint, so one more attempt after a failing cluster is cheap."""
 
