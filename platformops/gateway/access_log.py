@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import IO
@@ -61,6 +62,8 @@ class AccessLog:
             if self._file.tell() > self._max_bytes:
                 self._rotate()
         except OSError:
+            with contextlib.suppress(OSError):
+                self._file.close()
             self._file = self._open()
 
     def close(self) -> None:

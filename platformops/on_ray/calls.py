@@ -43,7 +43,7 @@ class ReplicaCalls:
     async def __call__(
         self, revision: str, items: Sequence[bytes], *, deadline: float, queued: int
     ) -> Sequence[Answer]:
-        handle = self._handles.get(revision)
+        handle: Any = self._handles.get(revision)
         if handle is None:
             handle = await asyncio.to_thread(_find, revision)
         try:

@@ -18,8 +18,8 @@ CLASSES = tuple("0123456789")
 SERVE = {"timeout_s": 8.0, "batch": 32, "max_queue": 256}
 
 
-def png(seed=0):
-    pixels = np.random.default_rng(seed).integers(0, 255, (8, 8, 1), dtype=np.uint8)
+def png(seed=0, side=8):
+    pixels = np.random.default_rng(seed).integers(0, 255, (side, side, 1), dtype=np.uint8)
     return cv2.imencode(".png", pixels)[1].tobytes()
 
 

@@ -158,10 +158,10 @@ def test_a_revision_whose_artifact_was_changed_fails_with_the_file_named_and_har
     serving.remove_revision(bad.name)
 
 
-def replica_pids(cluster_pid=os.getpid()):
+def replica_pids():
     return [
         p.pid
-        for p in psutil.Process(cluster_pid).children(recursive=True)
+        for p in psutil.Process().children(recursive=True)
         if "ReplicaProcess" in " ".join(p.cmdline()) or p.name().startswith("ray::ServeReplica")
     ]
 
@@ -201,8 +201,38 @@ def test_with_two_replicas_a_killed_one_costs_no_request(live):
     serving.remove_revision(double.name)
 
 
-def test_a_killed_gateway_comes_back_on_its_port_with_systems_routes_and_keys(live):
+def test_more_items_in_flight_than_one_replica_holds_bring_a_second_one(live):
+    from platformops.on_ray import serving
+
     place, revision, address = live
+    options = {**revision.options, "replicas": [1, 2], "batch": 2}
+    elastic = replace(revision, number=6, replicas_min=1, replicas_max=2, options=options)
+    serving.deploy_revision(elastic, place.home)
+    await_true(lambda: serving.revision_status(elastic.name).ready == 1)
+    place.route(elastic, {elastic.name: 100.0}, 20)
+    await_true(lambda: ask(place, address).json().get("revision") == elastic.name)
+    stop = threading.Event()
+
+    def load():
+        while not stop.is_set():
+            ask(place, address)
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    try:
+        await_true(lambda: serving.revision_status(elastic.name).ready == 2)
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    place.route(revision, {revision.name: 100.0}, 21)
+    await_true(lambda: ask(place, address).json().get("revision") == revision.name)
+    serving.remove_revision(elastic.name)
+
+
+def test_a_killed_gateway_comes_back_on_its_port_with_systems_routes_and_keys(live):
+    place, _, address = live
     port = int(address.rpartition(":")[2])
     pid = next(c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port)
     os.kill(pid, signal.SIGKILL)
