@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
-from rich.text import Text
 
-from platformops.cli.output import COLOURS, seconds_text, time_left_s
+from platformops.cli.output import COLOURS, first_line, seconds_text, time_left_s
 from platformops.spec.echo import escaped
 
 if TYPE_CHECKING:
@@ -51,7 +50,7 @@ class Bars:
             stage=escaped(news.stage),
             state=f"[{COLOURS.get(news.state, 'white')}]{news.state}[/]",
             time=_times(news),
-            message=Text(escaped(news.message)).plain,
+            message=first_line(news.message),
         )
 
 

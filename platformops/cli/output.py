@@ -107,8 +107,13 @@ def progress_line(news: Progress) -> str:
     time = f" {seconds_text(news.elapsed_s)}" if news.elapsed_s else ""
     left = time_left_s(news)
     remaining = f", {seconds_text(left)} left" if left is not None else ""
-    message = f": {escaped(news.message)}" if news.message else ""
+    message = f": {first_line(news.message)}" if news.message else ""
     return f"{escaped(news.stage)}: {news.state}{share}{time}{remaining}{message}"
+
+
+def first_line(message: str) -> str:
+    """What fits beside a bar; the rest is said at the end, and by `why`."""
+    return escaped(message.partition("\n")[0])
 
 
 def time_left_s(news: Progress) -> float | None:

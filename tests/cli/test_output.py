@@ -29,6 +29,12 @@ def test_a_message_cannot_steer_the_terminal():
     assert "\x1b" not in output.progress_line(Progress("train", "running", message="\x1b[2J"))
 
 
+def test_of_a_long_message_the_first_line_stands_beside_the_bar():
+    assert (
+        output.progress_line(Progress("train", "failed", message="no memory\n  fix: buy")) == "train: failed: no memory"
+    )
+
+
 def test_progress_is_plain_without_a_terminal(capsys):
     with output.progress_shown() as show:
         show(Progress("train", "cached"))
