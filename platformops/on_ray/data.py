@@ -16,8 +16,9 @@ from platformops.apps.contract import App, Batch, Part, Preparation
 from platformops.apps.load import load_app
 from platformops.apps.prepared import SplitRows, write_dataset, write_shard
 from platformops.errors import BadInput, DataRefused
+from platformops.on_ray.layout import task_cpus
 from platformops.on_ray.read import Chunk, Reader, unpack
-from platformops.on_ray.session import nodes
+from platformops.on_ray.session import capacities
 from platformops.spec.types import CheckSpec, SplitSpec
 from platformops.store.records import Json, JsonObject
 
@@ -122,7 +123,7 @@ def _chunks(
     progress: Callable[[float | None, str], None],
 ) -> Iterator[Chunk]:
     """Chunks in the order of the source, read by tasks all over the cluster."""
-    groups = _grouped(parts, sum(int(n.cpus) for n in nodes()) * TASKS_A_CPU)
+    groups = _grouped(parts, sum(int(n.cpus) for n in capacities()) * TASKS_A_CPU)
     reader = Reader(
         app_ref=request.app,
         root=str(request.root),
@@ -135,7 +136,7 @@ def _chunks(
     _configure()
     dataset = ray.data.from_items([{"group": i} for i in range(len(groups))], override_num_blocks=len(groups))
     rows = 0
-    for record in dataset.map_batches(reader, batch_size=1, num_cpus=1).iter_rows():
+    for record in dataset.map_batches(reader, batch_size=1, num_cpus=task_cpus(capacities())).iter_rows():
         packed = unpack(record["meta"], record["payload"])
         quarantine += packed.quarantine
         rows += sum(len(chunk.ids) for chunk in packed.chunks)

@@ -15,7 +15,8 @@ from platformops.apps.load import load_app
 from platformops.apps.prepared import PreparedDataset, open_prepared
 from platformops.errors import StageFailed
 from platformops.frameworks.torch import load_predictor
-from platformops.on_ray.session import nodes
+from platformops.on_ray.layout import task_cpus
+from platformops.on_ray.session import capacities
 from platformops.store.records import JsonObject
 
 BATCH_ROWS = 256
@@ -79,7 +80,8 @@ def _predicted(
     app: str, root: Path, dataset: PreparedDataset, model: Path, progress: Callable[[float | None, str], None]
 ) -> Outputs:
     rows, classes = dataset.splits["test"].rows, len(dataset.classes)
-    cpus = sum(int(n.cpus) for n in nodes())
+    free = capacities()
+    cpus = sum(int(n.cpus) for n in free)
     actors = max(1, min(cpus, rows // ROWS_AN_ACTOR))
     ranges = [{"start": i, "stop": min(i + BATCH_ROWS, rows)} for i in range(0, rows, BATCH_ROWS)]
     context = ray.data.DataContext.get_current()
@@ -89,7 +91,7 @@ def _predicted(
         Predict,
         fn_constructor_args=(app, str(root), str(dataset.directory), str(model), max(1, cpus // actors)),
         batch_size=1,
-        num_cpus=0.5,
+        num_cpus=task_cpus(free),
         compute=ray.data.ActorPoolStrategy(size=actors),
     )
     outputs = np.full((rows, classes), np.nan, dtype=np.float32)

@@ -21,6 +21,11 @@ class Capacity:
     free_cpus: float
 
 
+TICKETS = (1.0, 0.9, 0.5, 0.25)
+"""CPUs that a task may reserve, most first. Replicas reserve tenths; a task that asked for a whole CPU of a one-CPU
+node beside one of them would wait for ever."""
+
+
 @dataclass(frozen=True, slots=True)
 class Layout:
     num_workers: int
@@ -55,6 +60,21 @@ def training_layout(
     return _on_cpus([n for n in nodes if n.cpus >= 1], workers, num_rows)
 
 
+def task_cpus(nodes: Sequence[Capacity]) -> float:
+    """What a computing task should reserve now, so that as many run as there are CPUs. Raises ClusterError for none."""
+    wanted = sum(int(n.cpus) for n in nodes)
+    slots = {ticket: sum(int(n.free_cpus / ticket + 1e-9) for n in nodes) for ticket in TICKETS}
+    fitting = [ticket for ticket in TICKETS if slots[ticket] >= max(1, wanted)]
+    placeable = [ticket for ticket in TICKETS if slots[ticket]]
+    if not placeable:
+        free = sum(n.free_cpus for n in nodes)
+        raise ClusterError(
+            f"the cluster has {free:g} of {wanted} CPUs free, and a task needs {TICKETS[-1]:g}",
+            remedy="stop what holds them (`platformops status`, `ray status`), or add a node",
+        )
+    return fitting[0] if fitting else placeable[0]
+
+
 def _on_cpus(nodes: Sequence[Capacity], workers: int | Literal["auto"], num_rows: int) -> Layout:
     worth = max(1, num_rows // ROWS_A_WORKER)
     num_workers = min(len(nodes), worth) if workers == "auto" else workers
@@ -64,6 +84,5 @@ def _on_cpus(nodes: Sequence[Capacity], workers: int | Literal["auto"], num_rows
     workers_a_node = -(-num_workers // len(nodes))
     smallest = min(sorted((n.cpus for n in nodes), reverse=True)[:num_workers])
     threads = max(1, int(smallest) // workers_a_node)
-    # A worker reserves one CPU however many threads it has: a served replica's 0.1 must not make it unplaceable.
-    cpus = 1.0 if min(n.free_cpus for n in nodes) >= workers_a_node else 0.5
-    return Layout(num_workers, cpus, threads, False, reason)
+    # A worker reserves a CPU at most, however many threads it has: it must be placed beside served replicas.
+    return Layout(num_workers, task_cpus(nodes), threads, False, reason)

@@ -7,8 +7,10 @@ import os
 from dataclasses import dataclass
 
 import ray
+from ray._private.state import available_resources_per_node
 
 from platformops.errors import ClusterError
+from platformops.on_ray.layout import Capacity
 
 NAMESPACE = "platformops"
 
@@ -21,6 +23,8 @@ class NodeSlots:
     address: str
     cpus: float
     gpus: float
+    free_cpus: float
+    """Not reserved at this moment."""
 
 
 def attach() -> None:
@@ -48,12 +52,23 @@ def attach() -> None:
 
 def nodes() -> tuple[NodeSlots, ...]:
     """Living nodes in the order of their ids."""
-    living = (n for n in ray.nodes() if n["Alive"])
-    slots = (
-        NodeSlots(n["NodeID"], n["NodeManagerAddress"], n["Resources"].get("CPU", 0.0), n["Resources"].get("GPU", 0.0))
+    free = available_resources_per_node()
+    living = sorted((n for n in ray.nodes() if n["Alive"]), key=lambda n: str(n["NodeID"]))
+    return tuple(
+        NodeSlots(
+            node_id=n["NodeID"],
+            address=n["NodeManagerAddress"],
+            cpus=n["Resources"].get("CPU", 0.0),
+            gpus=n["Resources"].get("GPU", 0.0),
+            free_cpus=free.get(n["NodeID"], {}).get("CPU", 0.0),
+        )
         for n in living
     )
-    return tuple(sorted(slots, key=lambda s: s.node_id))
+
+
+def capacities() -> list[Capacity]:
+    """What the nodes have and what is free of it, for decisions about layout."""
+    return [Capacity(n.cpus, n.gpus, n.free_cpus) for n in nodes()]
 
 
 def _job_environment() -> dict[str, str]:

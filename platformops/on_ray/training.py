@@ -18,8 +18,8 @@ from ray.experimental import internal_kv
 
 from platformops.apps.prepared import PreparedDataset, open_prepared
 from platformops.errors import PlatformError, StageFailed
-from platformops.on_ray.layout import Capacity, Layout, training_layout
-from platformops.on_ray.session import nodes
+from platformops.on_ray.layout import Layout, training_layout
+from platformops.on_ray.session import capacities
 from platformops.on_ray.training_worker import TrainingOrder, model_params, run_worker
 from platformops.spec.types import TrainSpec
 from platformops.store.records import JsonObject
@@ -80,9 +80,8 @@ def train(
 
 def layout_for(dataset: PreparedDataset, settings: TrainSpec) -> Layout:
     """Where the workers of this training go on the cluster as it is now."""
-    capacities = [Capacity(n.cpus, n.gpus, n.cpus) for n in nodes()]
     rows = dataset.splits["train"].rows * settings.epochs
-    return training_layout(capacities, workers=settings.workers, devices=settings.devices, num_rows=rows)
+    return training_layout(capacities(), workers=settings.workers, devices=settings.devices, num_rows=rows)
 
 
 def _fit_on_cluster(order: TrainingOrder, layout: Layout, max_failures: int, storage: Path, run_name: str) -> None:
