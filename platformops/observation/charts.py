@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH, HEIGHT = 460, 260
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 12, 40
+LEFT, RIGHT, TOP, BOTTOM = 66, 16, 12, 40
 MOST_LABELS = 30
 """Classes whose names still fit beside a confusion matrix; more are drawn without names and counts."""
+MOST_CELLS = 10_000
+"""Beyond 100 classes a cell is smaller than a pixel, and the page larger than a photograph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +48,23 @@ def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
+def whole_ticks(low: float, high: float, *, count: int = 6) -> list[float]:
+    """Whole numbers from `low` to `high` and none beyond: for epochs, of which there is no half."""
+    step = max(1.0, math.ceil(high - low) // count)
+    return [low + i * step for i in range(int((high - low) / step) + 1)]
+
+
 def line_chart(
     xs: Sequence[float], ys: Sequence[float], *, x_label: str, y_label: str, low: float | None = None
 ) -> str:
-    """One series; points that are not finite are left out."""
+    """One series over whole numbers; points that are not finite are left out."""
     points = [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(x) and math.isfinite(y)]
     if not points:
         return _empty("no values")
-    x_ticks = ticks(min(x for x, _ in points), max(x for x, _ in points))
+    first, last = min(x for x, _ in points), max(x for x, _ in points)
+    x_ticks, x_axis = whole_ticks(first, last), Axis(first, last, LEFT, WIDTH - RIGHT)
     y_ticks = ticks(min([y for _, y in points] + ([low] if low is not None else [])), max(y for _, y in points))
-    x_axis, y_axis = _axes(x_ticks, y_ticks)
+    y_axis = _upward(y_ticks)
     path = " ".join(f"{x_axis.at(x):.1f},{y_axis.at(y):.1f}" for x, y in points)
     radius = 2.6 if len(points) <= 40 else 1.2
     dots = "".join(_dot(x_axis.at(x), y_axis.at(y), radius, f"{x_label} {number(x)}: {number(y)}") for x, y in points)
@@ -68,11 +77,11 @@ def reliability_chart(bins: Sequence[tuple[float, float, int]]) -> str:
     if not bins:
         return _empty("no values")
     marks = ticks(0, 1)
-    x_axis, y_axis = _axes(marks, marks)
+    x_axis, y_axis = Axis(0.0, 1.0, LEFT, WIDTH - RIGHT), _upward(marks)
     most = max(rows for _, _, rows in bins)
     dots = "".join(
         _line(x_axis.at(c), y_axis.at(c), x_axis.at(c), y_axis.at(a), "gap")
-        + _dot(x_axis.at(c), y_axis.at(a), 2 + 6 * math.sqrt(n / most), f"said {c:.3f}, right {a:.3f}, {n:,} rows")
+        + _dot(x_axis.at(c), y_axis.at(a), 2 + 3 * math.sqrt(n / most), f"said {c:.3f}, right {a:.3f}, {n:,} rows")
         for c, a, n in bins
     )
     diagonal = _line(x_axis.at(0), y_axis.at(0), x_axis.at(1), y_axis.at(1), "diagonal")
@@ -82,6 +91,8 @@ def reliability_chart(bins: Sequence[tuple[float, float, int]]) -> str:
 def confusion_chart(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
     """Rows are the truth, columns the answers; shade is the share of the row."""
     n = len(classes)
+    if n * n > MOST_CELLS:
+        return _empty(f"A matrix of {n:,} classes cannot be drawn; the table has what matters of it.")
     is_named = n <= MOST_LABELS
     cell = max(4.0, min(44.0, 560 / n)) if n else 0.0
     margin = 12 + 6.2 * max((len(_short(c)) for c in classes), default=0) if is_named else 8.0
@@ -90,6 +101,7 @@ def confusion_chart(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> 
         _cell(row, column, count, sum(counts), margin, cell, classes, is_named=is_named)
         for row, counts in enumerate(matrix)
         for column, count in enumerate(counts)
+        if count or is_named
     )
     names = "".join(_names(i, name, margin, cell) for i, name in enumerate(classes)) if is_named else ""
     return (
@@ -143,11 +155,8 @@ def _short(name: str) -> str:
     return name if len(name) <= 16 else f"{name[:15]}…"
 
 
-def _axes(x_ticks: Sequence[float], y_ticks: Sequence[float]) -> tuple[Axis, Axis]:
-    return (
-        Axis(x_ticks[0], x_ticks[-1], LEFT, WIDTH - RIGHT),
-        Axis(y_ticks[0], y_ticks[-1], HEIGHT - BOTTOM, TOP),
-    )
+def _upward(marks: Sequence[float]) -> Axis:
+    return Axis(marks[0], marks[-1], HEIGHT - BOTTOM, TOP)
 
 
 def _framed(

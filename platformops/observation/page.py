@@ -22,10 +22,10 @@ small,.note,figcaption,.none{color:var(--soft);font-size:13px}
 .card,figure{background:var(--card);border:1px solid var(--rule);border-radius:10px;padding:14px 16px;margin:0}
 .card b{font-size:26px;letter-spacing:-.02em;font-variant-numeric:tabular-nums;display:block;line-height:1.2}
 .card span{display:block}
-.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(340px,1fr));gap:14px;align-items:start}
+.charts{display:grid;grid-template-columns:repeat(auto-fit,minmax(310px,1fr));gap:14px;align-items:start}
 .half{max-width:560px}
 svg{display:block;width:100%;height:auto}
-svg.interval{width:120px;height:10px;margin:3px 0}
+svg.interval{width:120px;height:10px;margin:3px 0;overflow:visible}
 .grid{stroke:var(--rule)}.line{fill:none;stroke:var(--blue);stroke-width:2;stroke-linejoin:round}
 .dot{fill:var(--blue)}.span{stroke:var(--blue);stroke-width:3;opacity:.45;stroke-linecap:round}
 .gap{stroke:var(--red);stroke-width:2;opacity:.55}.diagonal{stroke:var(--soft);stroke-dasharray:4 4}
@@ -38,7 +38,8 @@ th,td{text-align:left;padding:6px 12px 6px 0;border-bottom:1px solid var(--rule)
 thead th,tfoot th,tfoot td{color:var(--soft);font-size:13px}
 .n{text-align:right;position:relative}
 td.n i{position:absolute;right:12px;bottom:3px;height:3px;background:var(--fill);border-radius:2px}
-td small{display:block}
+div.figure{display:flex;align-items:center;gap:10px;flex-wrap:wrap}
+div.figure b{font-weight:500}div.figure svg{width:90px}
 details{margin:14px 0}summary{cursor:pointer;color:var(--blue)}
 .strip{display:flex;flex-wrap:wrap;align-items:center;gap:6px;padding:4px 0;border-bottom:1px solid var(--rule)}
 .strip span{width:150px;overflow:hidden;text-overflow:ellipsis}

@@ -87,7 +87,7 @@ def _quarantined(rows: Sequence[tuple[str, str]]) -> str:
         f"<tr><td>{escape(name)}</td><td>{escape(reason)}</td></tr>" for name, reason in rows[:MOST_QUARANTINED]
     )
     return (
-        f"<details><summary>{len(rows):,} rows could not be read and are quarantined</summary><table>{items}</table>"
+        f"<details><summary>Quarantined, as they could not be read: {len(rows):,}</summary><table>{items}</table>"
         f"{_left_out(len(rows), MOST_QUARANTINED, 'rows')}</details>"
     )
 
@@ -195,8 +195,10 @@ def _class_figure(row: JsonObject, metric: str) -> str:
     value, spread = row.get(metric), _interval(row, metric)
     if not isinstance(value, int | float):
         return "<td class='none'>not defined</td>"
-    said = f"<small>{number(spread[0])} to {number(spread[1])}</small>" if spread else ""
-    return f"<td><span>{value:.3f}</span>{interval_bar(value, *spread) if spread else ''}{said}</td>"
+    if spread is None:
+        return f"<td>{value:.3f}</td>"
+    said = f"{spread[0]:.3f} to {spread[1]:.3f}"
+    return f"<td><div class='figure'><b>{value:.3f}</b>{interval_bar(value, *spread)}<small>{said}</small></div></td>"
 
 
 def mistakes(mistakes: Sequence[Mistake]) -> str:
