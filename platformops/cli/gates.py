@@ -12,11 +12,11 @@ def judged(ran: Ran, s: Session) -> Sequence[GateResult]:
     """The results of the version's last rollout; without one, those of the gates that need no endpoint."""
     if ran.version is None:
         return ()
-    from platformops.delivery.systems import rollouts
+    from platformops.delivery.systems import conditions_of, rollouts
 
-    system = ran.planned.spec.system
+    system, wanted = ran.planned.spec.system, conditions_of(ran.planned.spec)
     for rollout in rollouts(s.store, system, limit=20):
-        if rollout.candidate.version == ran.version.number and dict(rollout.conditions) == ran.planned.spec.gates:
+        if rollout.candidate.version == ran.version.number and dict(rollout.conditions) == wanted:
             return rollout.gates
     return _offline(ran, s)
 
@@ -24,7 +24,7 @@ def judged(ran: Ran, s: Session) -> Sequence[GateResult]:
 def _offline(ran: Ran, s: Session) -> Sequence[GateResult]:
     from platformops.delivery.gate import judge_offline
     from platformops.delivery.records import Rollout, RolloutState
-    from platformops.delivery.systems import candidate_of, load_system
+    from platformops.delivery.systems import candidate_of, conditions_of, load_system
     from platformops.on_ray.examination import evaluate
 
     assert ran.version is not None
@@ -38,10 +38,10 @@ def _offline(ran: Ran, s: Session) -> Sequence[GateResult]:
         state=RolloutState.PENDING,
         step=0,
         steps=spec.release.steps,
-        conditions=spec.gates,
+        conditions=conditions_of(spec),
         gates=(),
         reason="",
         started_at=0.0,
         changed_at=0.0,
     )
-    return judge_offline(spec.gates, evaluate(asked, s.artifacts))
+    return judge_offline(asked.conditions, evaluate(asked, s.artifacts))

@@ -14,6 +14,8 @@ from platformops.spec.conditions import parity as parity_condition
 LATENCIES: Mapping[str, float] = {"p50_ms": 0.5, "p90_ms": 0.9, "p95_ms": 0.95, "p99_ms": 0.99}
 """Figures of the live endpoint and the quantile that each is."""
 PARITY = "parity"
+CLASSES = "classes"
+"""Not a figure: the candidate must answer with the champion's classes, all of them and no other."""
 CONFIDENCE = 0.95
 """Of a comparison with the champion that states none: the difference of two figures is noise without one."""
 
@@ -30,8 +32,8 @@ class WantedBound:
 
 
 def conditions(gates: Mapping[str, str]) -> tuple[Condition, ...]:
-    """The parsed gates except parity. Raises UserError."""
-    return tuple(condition(name, text) for name, text in gates.items() if name != PARITY)
+    """The parsed gates on figures. Raises UserError."""
+    return tuple(condition(name, text) for name, text in gates.items() if name not in (PARITY, CLASSES))
 
 
 def wanted_bounds(gates: Mapping[str, str]) -> tuple[WantedBound, ...]:
@@ -48,7 +50,8 @@ def judge_offline(gates: Mapping[str, str], evaluation: Evaluation) -> tuple[Gat
     if evaluation.problem:
         result = GateResult("evaluation", False, evaluation.problem, would_change="an evaluation that can be read")
         return (result,)
-    return tuple(_offline(c, evaluation) for c in conditions(gates) if c.metric not in LATENCIES)
+    figures = tuple(_offline(c, evaluation) for c in conditions(gates) if c.metric not in LATENCIES)
+    return (*figures, _same_classes(evaluation)) if CLASSES in gates else figures
 
 
 def judge_endpoint(gates: Mapping[str, str], replay: Replay) -> tuple[GateResult, ...]:
@@ -83,6 +86,19 @@ def _offline(c: Condition, evaluation: Evaluation) -> GateResult:
     if bound is None:
         return GateResult(c.metric, False, f"{c.metric}: no bound at {c.confidence:.0%} could be computed")
     return _absolute(c, figure, bound.bound, f", {_least(c)} {_number(bound.bound)} at {c.confidence:.0%}")
+
+
+def _same_classes(evaluation: Evaluation) -> GateResult:
+    if not evaluation.champion:
+        return GateResult(CLASSES, True, "classes: passes, as there is no champion to compare with", {}, "a champion")
+    new = sorted(set(evaluation.classes) - set(evaluation.champion_classes))
+    lost = sorted(set(evaluation.champion_classes) - set(evaluation.classes))
+    evidence = {"new": new, "lost": lost}
+    if not new and not lost:
+        return GateResult(CLASSES, True, f"classes: the {len(evaluation.classes)} of the champion", evidence, "another")
+    said = "; ".join([f"new: {', '.join(new)}"] * bool(new) + [f"lost: {', '.join(lost)}"] * bool(lost))
+    reason = f"classes are not those of {evaluation.champion}: {said}"
+    return GateResult(CLASSES, False, reason, evidence, "the same classes, or data.check.classes: any")
 
 
 def _absolute(c: Condition, figure: float, judged: float, said: str) -> GateResult:

@@ -92,6 +92,8 @@ class Evaluation:
     """By the name of the gate that wants it."""
     problem: str = ""
     """Why nothing could be read; everything else is then empty."""
+    classes: tuple[str, ...] = ()
+    champion_classes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

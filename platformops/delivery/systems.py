@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from platformops.delivery.decisions import decision_puts, decisions_on
 from platformops.delivery.documents import rollout_from, rollout_json, system_from, system_json
+from platformops.delivery.gate import CLASSES
 from platformops.delivery.records import Decision, Revision, Rollout, RolloutState, System
 from platformops.delivery.rollout import is_running
 from platformops.errors import GateRefused, UserError
@@ -116,12 +117,18 @@ def _fresh(spec: PlatformSpec, candidate: Revision, stable: Revision | None, now
         state=RolloutState.PENDING,
         step=0,
         steps=spec.release.steps,
-        conditions=dict(spec.gates),
+        conditions=conditions_of(spec),
         gates=(),
         reason=f"asked for {candidate.version_name}; {before}",
         started_at=now,
         changed_at=now,
     )
+
+
+def conditions_of(spec: PlatformSpec) -> Mapping[str, str]:
+    """The spec's gates, and `classes` where `data.check.classes` asks that they stay as they are."""
+    stable = spec.data is not None and spec.data.check.classes == "stable"
+    return {**spec.gates, **({CLASSES: "stable"} if stable else {})}
 
 
 def _wanted(system: System | None, candidate: Revision) -> System:

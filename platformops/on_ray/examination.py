@@ -56,10 +56,15 @@ def _evaluate(rollout: Rollout, artifacts: Artifacts) -> Evaluation:
     own = _directory(rollout.candidate, artifacts)
     metrics = _flat(_metrics(own))
     if rollout.stable is None:
-        return Evaluation(metrics, bounds=_bounds(rollout.conditions, own, None))
+        return Evaluation(metrics, bounds=_bounds(rollout.conditions, own, None), classes=_classes(own))
     other = _directory(rollout.stable, artifacts)
     return Evaluation(
-        metrics, rollout.stable.version_name, _flat(_metrics(other)), _bounds(rollout.conditions, own, other)
+        metrics,
+        rollout.stable.version_name,
+        _flat(_metrics(other)),
+        _bounds(rollout.conditions, own, other),
+        classes=_classes(own),
+        champion_classes=_classes(other),
     )
 
 
@@ -77,10 +82,13 @@ def _flat(metrics: Mapping[str, object]) -> dict[str, float]:
 
 
 def _predictions(directory: Path) -> Predictions:
-    classes = _metrics(directory).get("classes")
-    names = tuple(str(c) for c in classes) if isinstance(classes, list) else ()
     with np.load(directory / "predictions.npz", allow_pickle=False) as found:
-        return Predictions(found["ids"], found["labels"], found["probabilities"], names)
+        return Predictions(found["ids"], found["labels"], found["probabilities"], _classes(directory))
+
+
+def _classes(directory: Path) -> tuple[str, ...]:
+    classes = _metrics(directory).get("classes")
+    return tuple(str(c) for c in classes) if isinstance(classes, list) else ()
 
 
 def _bounds(gates: Mapping[str, str], own: Path, other: Path | None) -> Mapping[str, Bound]:

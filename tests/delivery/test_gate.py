@@ -155,3 +155,15 @@ def test_the_quantile_bound_covers_the_true_quantile_as_often_as_it_says():
     truth = -np.log(1 - q)
     hits = sum(gate.quantile_bound(np.sort(rng.exponential(size=120)), q, 0.95) >= truth for _ in range(500))
     assert 0.93 <= hits / 500 <= 1.0
+
+
+def test_classes_that_must_stay_are_compared_with_the_champions():
+    def judged(candidate, champion):
+        evaluation = Evaluation({}, "digits:v1", {}, {}, classes=candidate, champion_classes=champion)
+        return gate.judge_offline({"classes": "stable"}, evaluation)[0]
+
+    assert judged(("a", "b"), ("b", "a")).passed
+    refused = judged(("a", "c"), ("a", "b"))
+    assert not refused.passed
+    assert "new: c; lost: b" in refused.reason
+    assert gate.judge_offline({"classes": "stable"}, Evaluation({}, classes=("a",)))[0].passed, "nothing to compare with"
