@@ -166,4 +166,4 @@ def test_classes_that_must_stay_are_compared_with_the_champions():
     refused = judged(("a", "c"), ("a", "b"))
     assert not refused.passed
     assert "new: c; lost: b" in refused.reason
-    assert gate.judge_offline({"classes": "stable"}, Evaluation({}, classes=("a",)))[0].passed, "nothing to compare with"
+    assert gate.judge_offline({"classes": "stable"}, Evaluation({}, classes=("a",)))[0].passed
