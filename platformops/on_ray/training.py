@@ -73,8 +73,14 @@ def train(
         news_key=f"train/{name}",
     )
     os.environ.update(ENVIRONMENT)
-    with _News(order.news_key, progress):
-        _fit_on_cluster(order, layout, settings.max_failures, scratch / "ray", f"{name}-{time.time_ns()}")
+    try:
+        with _News(order.news_key, progress):
+            _fit_on_cluster(order, layout, settings.max_failures, scratch / "ray", f"{name}-{time.time_ns()}")
+    except StageFailed:
+        # A Train controller that was killed leaves its placement group held for as long as this job lives: the next
+        # attempt would wait for those very CPUs.
+        ray.shutdown()
+        raise
     return _summary(output)
 
 
