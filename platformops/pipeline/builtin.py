@@ -35,8 +35,8 @@ EVALUATE = (
     "platformops.on_ray.evaluation",
     "platformops.on_ray.picturing",
 )
-RETRIES = 1
-"""Training resumes from its last checkpoint, so one more attempt after a failing cluster is cheap."""
+RETRIES = 3
+"""Training resumes from its last checkpoint, so more attempts on a failing cluster are cheap."""
 
 
 def stages_of(spec: PlatformSpec) -> tuple[Stage, ...]:
