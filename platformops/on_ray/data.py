@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from platformops.apps.contract import App, Batch, Part, Preparation
 from platformops.apps.load import load_app
 from platformops.apps.prepared import SplitRows, write_dataset, write_shard
+from platformops.apps.scanning import flagged
 from platformops.errors import BadInput, DataRefused
 from platformops.on_ray.layout import task_cpus
 from platformops.on_ray.read import Chunk, Reader, unpack
@@ -99,7 +101,7 @@ def prepare(request: Request, output: Path, progress: Callable[[float | None, st
     splits = {name: _Split(output, name) for name in SPLIT_NAMES}
     quarantine: list[dict[str, str]] = []
     seen_in_test: set[str] = set()
-    digest, dropped = hashlib.sha256(), 0
+    digest, dropped, suspicious = hashlib.sha256(), 0, Counter[str]()
     stages = [(test_parts, "test"), (parts, None)] if test_parts else [(parts, None)]
     for source_parts, forced in stages:
         for chunk in _chunks(app, request, preparation, source_parts, forced, quarantine, progress):
@@ -107,10 +109,14 @@ def prepare(request: Request, output: Path, progress: Callable[[float | None, st
             dropped += len(chunk.ids) - len(kept.ids)
             if forced == "test":
                 seen_in_test.update(chunk.digests)
+            suspicious.update(flagged({*kept.ids, *kept.labels}))
             if kept.ids:
                 splits[kept.split].add(kept)
                 digest.update("".join(kept.digests).encode())
-    return _finish(request, preparation, splits, quarantine, dropped, digest.hexdigest(), output)
+    if suspicious:
+        progress(None, "names and labels hold " + ", ".join(f"{n} x {kind}" for kind, n in suspicious.items()))
+    counts = _finish(request, preparation, splits, quarantine, digest.hexdigest(), output)
+    return {**counts, "duplicates_dropped": dropped, "flagged": dict(suspicious)}
 
 
 def _chunks(
@@ -202,10 +208,9 @@ def _finish(
     preparation: Preparation,
     splits: Mapping[str, _Split],
     quarantine: Sequence[Mapping[str, str]],
-    dropped: int,
     digest: str,
     output: Path,
-) -> JsonObject:
+) -> dict[str, Json]:
     rows = sum(len(split.ids) for split in splits.values())
     if len(quarantine) > request.check.missing_ratio * (rows + len(quarantine)):
         _refuse_quarantine(request.check, rows + len(quarantine), quarantine)
@@ -229,7 +234,7 @@ def _finish(
     )
     _write_raw_rows(output, splits["test"], numbers)
     counts: dict[str, Json] = {name: len(split.ids) for name, split in splits.items()}
-    return counts | {"quarantined": len(quarantine), "duplicates_dropped": dropped, "classes": list(classes)}
+    return counts | {"quarantined": len(quarantine), "classes": list(classes)}
 
 
 def _classes(splits: Mapping[str, _Split]) -> list[str]:

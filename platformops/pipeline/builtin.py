@@ -15,6 +15,7 @@ APP = (
     "platformops.apps.image",
     "platformops.apps.load",
     "platformops.apps.prepared",
+    "platformops.apps.scanning",
     "platformops.apps.splits",
 )
 """What every built-in stage computes with. A user's app file may extend the image app, hence always all of it."""
