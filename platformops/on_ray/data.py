@@ -18,9 +18,9 @@ from platformops.apps.load import load_app
 from platformops.apps.prepared import SplitRows, write_dataset, write_shard
 from platformops.apps.scanning import flagged
 from platformops.errors import BadInput, DataRefused
-from platformops.on_ray.layout import task_cpus
 from platformops.on_ray.read import Chunk, Reader, unpack
 from platformops.on_ray.session import capacities
+from platformops.on_ray.tickets import task_cpus
 from platformops.spec.types import CheckSpec, SplitSpec
 from platformops.store.records import Json, JsonObject
 

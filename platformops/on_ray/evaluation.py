@@ -15,8 +15,8 @@ from platformops.apps.load import load_app
 from platformops.apps.prepared import PreparedDataset, open_prepared
 from platformops.errors import StageFailed
 from platformops.frameworks.torch import load_predictor
-from platformops.on_ray.layout import task_cpus
 from platformops.on_ray.session import capacities
+from platformops.on_ray.tickets import task_cpus
 from platformops.store.records import JsonObject
 
 BATCH_ROWS = 256

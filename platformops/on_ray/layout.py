@@ -7,23 +7,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from platformops.errors import ClusterError
+from platformops.on_ray.tickets import Capacity, task_cpus
 
 ROWS_A_WORKER = 20_000
 """Below this, a second worker waits longer for gradients and for its start (about 10 s) than it saves."""
-
-
-@dataclass(frozen=True, slots=True)
-class Capacity:
-    """What one node has: logical CPUs and GPUs, and what is free of them now."""
-
-    cpus: float
-    gpus: float
-    free_cpus: float
-
-
-TICKETS = (1.0, 0.9, 0.5, 0.25)
-"""CPUs that a task may reserve, most first. Replicas reserve tenths; a task that asked for a whole CPU of a one-CPU
-node beside one of them would wait for ever."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,21 +45,6 @@ def training_layout(
         num_workers = gpus if workers == "auto" else workers
         return Layout(num_workers, 1.0, 2, True, f"one worker a GPU, {num_workers} in all")
     return _on_cpus([n for n in nodes if n.cpus >= 1], workers, num_rows)
-
-
-def task_cpus(nodes: Sequence[Capacity]) -> float:
-    """What a computing task should reserve now, so that as many run as there are CPUs. Raises ClusterError for none."""
-    wanted = sum(int(n.cpus) for n in nodes)
-    slots = {ticket: sum(int(n.free_cpus / ticket + 1e-9) for n in nodes) for ticket in TICKETS}
-    fitting = [ticket for ticket in TICKETS if slots[ticket] >= max(1, wanted)]
-    placeable = [ticket for ticket in TICKETS if slots[ticket]]
-    if not placeable:
-        free = sum(n.free_cpus for n in nodes)
-        raise ClusterError(
-            f"the cluster has {free:g} of {wanted} CPUs free, and a task needs {TICKETS[-1]:g}",
-            remedy="stop what holds them (`platformops status`, `ray status`), or add a node",
-        )
-    return fitting[0] if fitting else placeable[0]
 
 
 def _on_cpus(nodes: Sequence[Capacity], workers: int | Literal["auto"], num_rows: int) -> Layout:

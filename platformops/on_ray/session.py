@@ -10,7 +10,7 @@ import ray
 from ray._private.state import available_resources_per_node
 
 from platformops.errors import ClusterError
-from platformops.on_ray.layout import Capacity
+from platformops.on_ray.tickets import Capacity
 
 NAMESPACE = "platformops"
 

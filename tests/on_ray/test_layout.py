@@ -5,7 +5,8 @@ import re
 import pytest
 
 from platformops.errors import ClusterError
-from platformops.on_ray.layout import Capacity, task_cpus, training_layout
+from platformops.on_ray.layout import training_layout
+from platformops.on_ray.tickets import Capacity, task_cpus
 
 LAPTOP = [Capacity(cpus=2, gpus=0, free_cpus=1.9)]
 

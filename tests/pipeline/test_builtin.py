@@ -120,7 +120,10 @@ def test_the_built_in_functions_take_what_their_stages_give():
     assert problems_of(stages_of(spec(search={"trials": 2})), (PLATFORM_ROOT,)) == []
 
 
-NEUTRAL = ("errors", "clock", "machine", "home", "store", "spec", "pipeline", "on_ray.session", "on_ray.cluster")
+NEUTRAL = (
+    "errors", "clock", "machine", "home", "store", "spec", "pipeline", "on_ray.session", "on_ray.cluster",
+    "on_ray.tickets",
+)  # fmt: skip
 """What says how something is asked for, refused or reached, and not what comes out."""
 
 
