@@ -5,14 +5,17 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from platformops.pipeline.attempt import Attempts, Damaged, Parent, Published
 from platformops.pipeline.journal import Lease
 from platformops.pipeline.records import Failure, Step
 from platformops.pipeline.wire import CRASHED, STOPPED, News
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 FREE_CRASHES = 2
 """Attempts that cost none of the stage's `retries`: a killed process is the machine's failure, not the stage's."""
@@ -63,7 +66,10 @@ class Crew:
     def start(self, active: Active, parents: Mapping[str, Parent]) -> None:
         """Tries the step in a thread of its own; its outcome comes by `news`."""
         active.is_trying = True
-        self._pool = self._pool or ThreadPoolExecutor(self._size, thread_name_prefix="attempt")
+        if self._pool is None:
+            from concurrent.futures import ThreadPoolExecutor  # a cached run starts no thread, and need not import it
+
+            self._pool = ThreadPoolExecutor(self._size, thread_name_prefix="attempt")
         self._pool.submit(self._work, active, parents, lambda news: self._queue.put((active, news)))
 
     def news(self, timeout_s: float) -> Iterator[tuple[Active, News | Outcome]]:

@@ -6,7 +6,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,6 +73,8 @@ def _read_changed(found: list[Found], kept: Mapping[str, tuple[str, str]], writt
     if len(changed) < READERS:
         answers = [read_digest(f) for f in changed]
     else:
+        from concurrent.futures import ThreadPoolExecutor  # brings in logging: a cached run does without
+
         with ThreadPoolExecutor(READERS) as pool:
             answers = list(pool.map(read_digest, changed, chunksize=1))
     refuse(written, [a for a in answers if isinstance(a, Problem)])

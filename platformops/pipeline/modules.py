@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -45,18 +46,20 @@ def find_module(name: str, roots: Iterable[Path]) -> Module:
 
 def _found(name: str, roots: Iterable[Path]) -> Module | None:
     for root in roots:
-        place = root.joinpath(*name.split("."))
-        for path in (place.with_suffix(".py"), place / "__init__.py"):
-            if path.is_file():
-                return Module(name, _inside(path, root))
+        place = os.path.join(root, *name.split("."))  # text, not Path: this is asked for every step of every run
+        for path in (f"{place}.py", os.path.join(place, "__init__.py")):
+            if os.path.isfile(path):
+                _refuse_outside(path, root)
+                return Module(name, Path(path))
     return None
 
 
-def _inside(path: Path, root: Path) -> Path:
+def _refuse_outside(path: str, root: Path) -> None:
     # A link that leads out of the root would let a spec run any file of the machine.
-    if not path.resolve().is_relative_to(root.resolve()):
-        raise AppError(f"{path.name}: is a link to a file outside {root.name}/", remedy="copy the file there")
-    return path
+    if not os.path.realpath(path).startswith(os.path.join(os.path.realpath(root), "")):
+        raise AppError(
+            f"{os.path.basename(path)}: is a link to a file outside {root.name}/", remedy="copy the file there"
+        )
 
 
 def _missing(name: str, roots: Iterable[Path]) -> Module:

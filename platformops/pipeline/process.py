@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,7 +26,7 @@ def this_owner() -> Owner:
 def owner_of(pid: int) -> Owner:
     found = _state_and_start(pid)
     assert found is not None, f"process {pid} is gone"
-    return Owner(host=socket.gethostname(), machine=_machine(), pid=pid, started=found[1])
+    return Owner(host=os.uname().nodename, machine=_machine(), pid=pid, started=found[1])
 
 
 def is_alive(owner: Owner) -> bool | None:
