@@ -108,11 +108,12 @@ def test_the_same_file_runs_as_a_ray_job(two_nodes):
         f"--address=http://127.0.0.1:{two_nodes.dashboard}",
         "--working-dir=.",
         "--",
-        *("python", "jobs/run_pipeline.py", "configs/digits.yaml", *SHORT),
+        *("python", "jobs/run_pipeline.py", "configs/digits.yaml", *SHORT, "--set", "train.seed=7"),
         timeout_s=500,
     )
     document = json.loads(document_of_job.findall(out)[-1])
     assert document["state"] == "succeeded"
+    assert not next(step for step in document["steps"] if step["name"] == "train")["cached"]
     assert document["metrics"]["accuracy"] > 0.9
     assert document["endpoint"]
     assert two_nodes.platform.json("status")["systems"][0]["state"] == "live"
