@@ -30,6 +30,7 @@ from platformops.delivery.records import (
     Examined,
     Replay,
     Revision,
+    RevisionState,
     RevisionStatus,
     Rollout,
     Route,
@@ -62,9 +63,14 @@ class RayPorts:
         self._artifacts = Artifacts(home.artifacts_url, cache=home.cache)
         self._threads = ThreadPoolExecutor(EXAMINERS, "examine")
         self._under_way: dict[str, Future[Examined]] = {}
+        self._deployed_at: dict[str, float] = {}
 
     def revisions(self) -> Mapping[str, RevisionStatus]:
-        return serving.revision_statuses()
+        """As Serve tells it, except that Serve keeps the time of an application's first deployment only: without ours,
+        one that fails would be started afresh without a pause."""
+        seen = serving.revision_statuses()
+        ours = {name: max(s.deployed_at, self._deployed_at.get(name, 0.0)) for name, s in seen.items()}
+        return {name: replace(status, deployed_at=ours[name]) for name, status in seen.items()}
 
     def routed(self, systems: Sequence[str]) -> Mapping[str, int]:
         return gateway.routed(systems)
@@ -80,7 +86,10 @@ class RayPorts:
         return tuple(sorted(found, key=lambda n: n.id))
 
     def deploy(self, revision: Revision) -> None:
-        serving.deploy_revision(revision, self._home)
+        seen = serving.revision_status(revision.name)
+        if seen.state in (RevisionState.ABSENT, RevisionState.FAILED):
+            self._deployed_at[revision.name] = self._clock.now()
+            serving.deploy_revision(revision, self._home)
 
     def remove(self, name: str) -> None:
         serving.remove_revision(name)

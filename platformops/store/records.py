@@ -15,6 +15,7 @@ Keys in use (a key's parts are separated by `/` and contain none):
     decision/<subject>/<number>   what was decided, on which evidence, and what would change it
     key/<key id>                  the hash of an API key, its scopes and systems
     lease/<name>                  who may act (controller epoch)
+    status/controller             what the controller saw at its last tick: systems, nodes, problems
     cluster/<name>                a local cluster that `up` started: addresses and processes
 
 A <number> is written by `numbered`, so that the order of keys is the order of numbers.
