@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 
 from platformops.clock import Clock
+from platformops.errors import PlatformError
 from platformops.store.records import Json
 
 
@@ -16,12 +18,13 @@ class Logbook:
     """`<folder>/<run id>.jsonl`; opened at the first event, each line complete once it is written."""
 
     def __init__(self, folder: Path, *, system: str, run_id: str, clock: Clock) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / f"{run_id}.jsonl"
         self._always = {"platformops.system": system, "platformops.run": run_id}
         self._clock = clock
         # Binary and unbuffered: one write a line, so that a reader and a second writer see whole lines only.
-        self._file = self.path.open("ab", buffering=0)
+        with self._naming_trouble():
+            folder.mkdir(parents=True, exist_ok=True)
+            self._file = self.path.open("ab", buffering=0)
 
     def write(self, action: str, message: str, *, level: str = "info", about: Mapping[str, Json] | None = None) -> None:
         """`about` holds names below `platformops.`: stage, fingerprint, attempt, seconds..."""
@@ -33,7 +36,16 @@ class Logbook:
             **self._always,
             **{f"platformops.{name}": value for name, value in (about or {}).items()},
         }
-        self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+        with self._naming_trouble():
+            self._file.write(json.dumps(line, separators=(",", ":")).encode() + b"\n")
+
+    @contextmanager
+    def _naming_trouble(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            remedy = "free some space, or make the folder writable, and run again: finished steps are kept"
+            raise PlatformError(f"log {self.path}: {error.strerror}", remedy=remedy) from error
 
     def __enter__(self) -> Logbook:
         return self

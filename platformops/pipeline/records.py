@@ -92,6 +92,8 @@ class RunEvent(Enum):
     SUCCEEDED = "succeeded"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    ABANDONED = "abandoned"
+    """Its process ended without a word; a later run says so for it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,8 +26,8 @@ from platformops.pipeline.logbook import Logbook
 from platformops.pipeline.modules import import_roots
 from platformops.pipeline.preview import explain
 from platformops.pipeline.process import is_alive as process_is_alive
-from platformops.pipeline.records import Failure, Owner, Plan, RunResult, RunState, Step, StepState
-from platformops.pipeline.runs import RunRecord
+from platformops.pipeline.records import Failure, Owner, Plan, RunEvent, RunResult, RunState, Step, StepState
+from platformops.pipeline.runs import RunRecord, settle_abandoned
 from platformops.pipeline.schedule import Schedule, rest_s
 from platformops.pipeline.shelf import Shelf
 from platformops.pipeline.teller import OnProgress, Teller
@@ -69,6 +69,7 @@ def run_plan(
     stages = [step.stage for step in plan.steps if step.stage.name not in cached]
     if problems := problems_of(stages, import_roots(root)):
         raise AppError("\n".join(problems), remedy="correct the stages of the spec, or their functions")
+    settle_abandoned(store, clock=clock, is_alive=is_alive)
     record = RunRecord(store, plan, clock=clock, owner=owner)
     journal = Journal(store, clock=clock, owner=owner, run_id=record.run_id, is_alive=is_alive)
     attempts = Attempts(artifacts=artifacts, launcher=launcher, home=home, root=root, identity=identity)
@@ -145,7 +146,9 @@ class _Run:
             self._stop("cancelled by a person")
         except BaseException as error:
             with suppress(Exception):  # the error at hand says more than a store or terminal that fails again
-                self._stop(f"the run ended early: {type(error).__name__}")
+                reason = f"the run ended early: {type(error).__name__}"
+                self._stop(reason)
+                self._record.finish(RunEvent.FAILED, self._ledger.results, reason)
             raise
         finally:
             self._crew.close()

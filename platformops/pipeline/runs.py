@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 
 from platformops.clock import Clock
 from platformops.errors import StoreConflict
 from platformops.machine import advance
+from platformops.pipeline.journal import IsAlive
 from platformops.pipeline.records import Owner, Plan, RunEvent, RunState, StepResult, StepState
 from platformops.store.records import ABSENT, Json, JsonObject, Store
 
 HEARTBEAT_S = 3.0
+SETTLED_RUNS = 5
+"""How many of the newest runs a new one looks at; older ones were seen by those."""
 
 RUN = {
     (RunState.RUNNING, RunEvent.SUCCEEDED): RunState.SUCCEEDED,
     (RunState.RUNNING, RunEvent.FAILED): RunState.FAILED,
     (RunState.RUNNING, RunEvent.CANCELLED): RunState.CANCELLED,
+    (RunState.RUNNING, RunEvent.ABANDONED): RunState.FAILED,
 }
 
 
@@ -84,6 +89,21 @@ class RunRecord:
             "seconds": result.seconds if result else 0.0,
             "reason": result.reason if result else "",
         }
+
+
+def settle_abandoned(store: Store, *, clock: Clock, is_alive: IsAlive) -> None:
+    """Ends the records of recent runs whose process is known to be dead: they would say `running` for ever."""
+    for entry in store.scan("run/", limit=SETTLED_RUNS, descending=True):
+        owner = entry.value.get("owner")
+        if entry.value.get("state") != RunState.RUNNING.value or not isinstance(owner, Mapping):
+            continue
+        if is_alive(Owner(**owner)) is not False:  # type: ignore[arg-type]
+            continue
+        state = advance(RUN, RunState.RUNNING, RunEvent.ABANDONED, subject=entry.key)
+        reason = "its process ended without a word; the next run goes on from there"
+        ended = {**entry.value, "state": state.value, "reason": reason, "finished_at": clock.now()}
+        with suppress(StoreConflict):  # another new run has said it
+            store.put(entry.key, ended, expect=entry.version)
 
 
 def _run_id(system: str, owner: Owner, started_at: float, number: int) -> str:

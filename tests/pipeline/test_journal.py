@@ -18,7 +18,7 @@ from platformops.pipeline.journal import (
 )
 from platformops.pipeline.plan import make_plan
 from platformops.pipeline.records import Failure, Plan, RunEvent, RunState, Stage, StepEvent, StepState
-from platformops.pipeline.runs import RUN, RunRecord
+from platformops.pipeline.runs import RUN, RunRecord, settle_abandoned
 from platformops.store.memory import MemoryStore
 from tests.pipeline.test_plan import FixedIdentity
 from tests.pipeline.workshop import ME, OTHER
@@ -207,3 +207,12 @@ def test_a_run_beats_no_oftener_than_it_must(desk):
     assert entry.version == 1 + 3
     assert entry.value["steps"][0]["state"] == "running"
     assert entry.value["heartbeat_at"] > entry.value["started_at"]
+
+
+def test_a_run_whose_process_is_dead_does_not_say_running_for_ever(desk):
+    dead = RunRecord(desk.store, Plan("demo", (STEP_ONE,)), clock=desk.clock, owner=OTHER)
+    unknown = RunRecord(desk.store, Plan("demo", (STEP_ONE,)), clock=desk.clock, owner=ME)
+    settle_abandoned(desk.store, clock=desk.clock, is_alive=lambda owner: False if owner == OTHER else None)
+    value = desk.store.get(f"run/{dead.run_id}").value
+    assert (value["state"], value["reason"].partition(";")[0]) == ("failed", "its process ended without a word")
+    assert desk.store.get(f"run/{unknown.run_id}").value["state"] == "running"

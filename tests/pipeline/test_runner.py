@@ -215,6 +215,8 @@ def test_an_error_of_the_run_itself_gives_the_leases_back(shop):
 
     with pytest.raises(RuntimeError):
         shop.run(shop.plan(MAKE), on_progress=broken)
+    (run,) = shop.store.scan("run/")
+    assert (run.value["state"], run.value["reason"]) == ("failed", "the run ended early: RuntimeError")
     assert shop.run(shop.plan(MAKE)).state is RunState.SUCCEEDED
 
 
@@ -539,3 +541,11 @@ def test_an_unfinished_step_of_a_cancelled_run_is_not_called_failed(shop):
         on_progress=lambda p: cancelled.set(),
     )
     assert result.steps[0].state is StepState.CANCELLED
+
+
+def test_a_log_that_cannot_be_written_ends_the_run_with_words(shop, monkeypatch):
+    shop.home.root.mkdir(exist_ok=True)
+    shop.home.logs.write_text("a file where the folder should be")
+    with pytest.raises(PlatformError, match=r"log .*jsonl") as refused:
+        shop.run(shop.plan(MAKE))
+    assert "finished steps are kept" in refused.value.remedy
