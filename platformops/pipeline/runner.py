@@ -145,9 +145,10 @@ class _Run:
                 pass
             self._stop("cancelled by a person")
         except BaseException as error:
+            reason = f"the run ended early: {type(error).__name__}"
             with suppress(Exception):  # the error at hand says more than a store or terminal that fails again
-                reason = f"the run ended early: {type(error).__name__}"
                 self._stop(reason)
+            with suppress(Exception):
                 self._record.finish(RunEvent.FAILED, self._ledger.results, reason)
             raise
         finally:
