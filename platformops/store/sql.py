@@ -143,16 +143,19 @@ class SqlStore:
     def _migrate(self) -> None:
         try:
             with self._engine.begin() as connection:
-                if not migrations_after(_schema(connection), len(MIGRATIONS), place=self._place):
-                    return
-                connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
-                for index in migrations_after(_schema(connection), len(MIGRATIONS), place=self._place):
-                    connection.execute(text(MIGRATIONS[index]))
-                connection.execute(text("CREATE TABLE IF NOT EXISTS platformops_schema (version INTEGER NOT NULL)"))
-                connection.execute(text("DELETE FROM platformops_schema"))
-                connection.execute(text("INSERT INTO platformops_schema VALUES (:known)"), {"known": len(MIGRATIONS)})
+                if migrations_after(_schema(connection), len(MIGRATIONS), place=self._place):
+                    self._migrate_alone(connection)
         except DBAPIError as exc:
             raise self._unavailable(exc) from exc
+
+    def _migrate_alone(self, connection: Connection) -> None:
+        """Asks the version table itself what is left: `to_regclass` would answer from before the wait for the lock."""
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": MIGRATION_LOCK})
+        connection.execute(text("CREATE TABLE IF NOT EXISTS platformops_schema (version INTEGER NOT NULL)"))
+        for index in migrations_after(_recorded(connection), len(MIGRATIONS), place=self._place):
+            connection.execute(text(MIGRATIONS[index]))
+        connection.execute(text("DELETE FROM platformops_schema"))
+        connection.execute(text("INSERT INTO platformops_schema VALUES (:known)"), {"known": len(MIGRATIONS)})
 
     def _opened(self, engine: Engine) -> Engine:
         if self._closed:
@@ -203,6 +206,10 @@ def _forget_connections_in_children(engine: Engine) -> None:
 def _schema(connection: Connection) -> int:
     if connection.execute(text("SELECT to_regclass('platformops_schema')")).scalar() is None:
         return 0
+    return _recorded(connection)
+
+
+def _recorded(connection: Connection) -> int:
     return int(connection.execute(text("SELECT max(version) FROM platformops_schema")).scalar() or 0)
 
 

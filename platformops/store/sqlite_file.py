@@ -87,21 +87,24 @@ class StoreFile:
         return "it cannot be opened", "make the file and its folder readable and writable for this user"
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
-        if not migrations_after(self._schema(connection), len(MIGRATIONS), place=self.place):
+        connection.execute("BEGIN")  # one instant: another process may be creating what is looked at
+        left = self._migrations_left(connection)
+        connection.execute("COMMIT")
+        if not left:
             return
-        connection.execute("BEGIN IMMEDIATE")  # another process may migrate too: what is left is asked again inside
-        for index in migrations_after(self._schema(connection), len(MIGRATIONS), place=self.place):
+        connection.execute("BEGIN IMMEDIATE")
+        for index in self._migrations_left(connection):  # asked again, now that nobody else migrates
             connection.execute(MIGRATIONS[index])
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
         connection.execute("COMMIT")
 
-    def _schema(self, connection: sqlite3.Connection) -> int:
+    def _migrations_left(self, connection: sqlite3.Connection) -> range:
         (owner,) = connection.execute("PRAGMA application_id").fetchone()
         if owner != APPLICATION_ID and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
             raise StoreUnavailable(f"{self.place} is a database of another program", remedy="name another file")
         (found,) = connection.execute("PRAGMA user_version").fetchone()
-        return int(found)
+        return migrations_after(found, len(MIGRATIONS), place=self.place)
 
     def _use_wal(self, connection: sqlite3.Connection) -> None:
         """Retries by itself: SQLite does not wait for the lock that this one change of mode takes."""
