@@ -193,7 +193,8 @@ def turn(store: Store, ports: Ports, clock: Clock, epoch: int) -> Turn:
         return Turn(problems=(f"decided again: {conflict.message}",), is_settled=False)
     problems = _act(store, ports, decided.actions, epoch)
     _report(store, decided.status, problems, now, is_news=bool(decided.puts))
-    return Turn(tuple(d.reason for d in decided.decisions), problems, is_settled=not decided.puts)
+    reasons = tuple(dict.fromkeys(d.reason for d in decided.decisions))  # each is recorded once for every subject
+    return Turn(reasons, problems, is_settled=not decided.puts)
 
 
 def look(store: Store, ports: Ports, epoch: int, *, watched_since: float) -> Snapshot:
