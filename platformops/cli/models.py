@@ -17,14 +17,20 @@ if TYPE_CHECKING:
 
 SHOWN = ("accuracy", "precision_macro", "recall_macro", "f1_macro")
 """Metrics with a column; `--json` has all."""
-Model = Annotated[str, typer.Argument(help="Only versions of this model.", show_default=False)]
+Model = Annotated[
+    str, typer.Argument(help="Only this model, or the card of one version: digits:v1.", show_default=False)
+]
 
 
 def models(model: Model = "", json_: AsJson = False) -> None:
-    """List model versions with aliases and metrics, newest first."""
+    """List model versions with aliases and metrics, newest first; or show the card of one."""
     from platformops.cli import settings
+    from platformops.cli.cards import names_version, show_card
     from platformops.cli.output import print_json
 
+    if names_version(model):
+        show_card(model, as_json=json_)
+        return
     with settings.opened_store(settings.home()) as store:
         versions = listed(store, model)
     if json_:
@@ -79,7 +85,7 @@ def _print(versions: list[JsonObject]) -> None:
         for v in versions
     ]
     print_table(("version", "standing", *SHOWN, "made"), rows)
-    next_step(f"platformops why {versions[0]['name']}")
+    next_step(f"platformops models {versions[0]['name']}")
 
 
 def _standing(version: JsonObject) -> str:

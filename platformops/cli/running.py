@@ -110,6 +110,7 @@ def _registered(made: Planned, result: RunResult, s: Session) -> ModelVersion | 
         },
         metrics=summaries[EVALUATE],
         params={
+            "purpose": made.spec.purpose,
             "train": made.spec.train.model_dump(mode="json"),
             "found": summaries.get("search", {}),
             "training": summaries["train"],

@@ -234,6 +234,8 @@ class PlatformSpec(Spec):
     """One system. `app`, `data` and `gates` go together; a spec of `stages` alone is a pipeline without a model."""
 
     system: Name
+    purpose: str = ""
+    """For people, on the model card: what the model is for and what it is not for."""
     app: str | None = None
     """A built-in (`image`) or a path to a Python file with the same functions (`./app.py`)."""
     data: DataSpec | None = None

@@ -301,3 +301,13 @@ def test_two_readers_at_once_do_not_disturb_each_other(platformops, home):
     for thread in threads:
         thread.join()
     assert failures == []
+
+
+def test_a_version_by_name_shows_its_card_and_an_unknown_one_says_what_there_is(promoted, keep, platformops):
+    keep(promoted)
+    card = platformops("models", "img:v1").out
+    assert card.startswith("# img:v1")
+    assert "## Lineage" in card
+    answer = platformops("models", "img:v99")
+    assert answer.code == 2
+    assert "img has versions" in answer.err
