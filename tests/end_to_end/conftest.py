@@ -8,7 +8,7 @@ import pytest
 from tests.end_to_end.platform_kit import DIGITS, Platform
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def live(tmp_path_factory):
     """The digits system, brought up by two commands at once that find no cluster."""
     platform = Platform(tmp_path_factory.mktemp("live"))
