@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ray import tune
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
@@ -159,19 +160,19 @@ class _TrialNews(tune.Callback):  # type: ignore[misc]
 
     def __init__(self, trials: int, progress: Callable[[float | None, str], None]) -> None:
         self._trials, self._progress = trials, progress
-        self._ended, self._best = 0, 0.0
 
     def __getstate__(self) -> dict[str, int]:
         return {"_trials": self._trials}  # Ray Tune saves its callbacks; a connection to a terminal cannot be saved
 
-    def on_trial_result(self, iteration: int, trials: object, trial: object, result: Any, **_: object) -> None:  # noqa: ANN401
-        self._best = max(self._best, float(result.get("accuracy", 0.0)))
-        self._tell()
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: Any, **_: object) -> None:  # noqa: ANN401
+        self._tell(trials)
 
-    def on_trial_complete(self, iteration: int, trials: object, trial: object, **_: object) -> None:
-        self._ended += 1
-        self._tell()
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **_: object) -> None:
+        self._tell(trials)
 
-    def _tell(self) -> None:
-        ratio = min(1.0, self._ended / self._trials)
-        self._progress(ratio, f"{self._ended}/{self._trials} trials, best validation accuracy {self._best:.3f}")
+    def _tell(self, trials: list[Trial]) -> None:
+        """Counts from Ray Tune's own list, in which trials from before an interruption stand too."""
+        ended = sum(trial.is_finished() for trial in trials)
+        best = max((float((trial.last_result or {}).get("accuracy", 0.0)) for trial in trials), default=0.0)
+        message = f"{ended}/{self._trials} trials, best validation accuracy {best:.3f}"
+        self._progress(min(1.0, ended / self._trials), message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 import threading
@@ -87,7 +88,13 @@ def train(
 def layout_for(dataset: PreparedDataset, settings: TrainSpec) -> Layout:
     """Where the workers of this training go on the cluster as it is now."""
     rows = dataset.splits["train"].rows * settings.epochs
-    return training_layout(capacities(), workers=settings.workers, devices=settings.devices, num_rows=rows)
+    return training_layout(
+        capacities(),
+        workers=settings.workers,
+        devices=settings.devices,
+        num_rows=rows,
+        values_a_step=settings.batch_size * math.prod(dataset.input_shape),
+    )
 
 
 def _fit_on_cluster(order: TrainingOrder, layout: Layout, max_failures: int, storage: Path, run_name: str) -> None:

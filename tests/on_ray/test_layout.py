@@ -68,3 +68,9 @@ def test_as_many_tasks_run_as_there_are_cpus_beside_what_is_reserved(nodes, tick
 def test_a_cluster_whose_cpus_are_all_held_is_refused_with_the_figures_instead_of_waited_for():
     with pytest.raises(ClusterError, match=re.escape("has 0.1 of 2 CPUs free")):
         task_cpus([Capacity(2, 0, 0.1)])
+
+
+def test_steps_on_tiny_images_are_computed_on_one_thread():
+    tiny = training_layout(LAPTOP, workers="auto", devices="cpu", num_rows=10, values_a_step=64 * 8 * 8)
+    large = training_layout(LAPTOP, workers="auto", devices="cpu", num_rows=10, values_a_step=512 * 32 * 32 * 3)
+    assert (tiny.threads, large.threads) == (1, 2)
