@@ -15,7 +15,6 @@ import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import Any
 
 import httpx
 import ray
@@ -38,6 +37,7 @@ from platformops.delivery.records import (
 from platformops.errors import ClusterError, LeaseLost, PlatformError
 from platformops.home import Home
 from platformops.on_ray import examination, gateway, serving
+from platformops.on_ray.actors import ask, running, stop
 from platformops.on_ray.session import NAMESPACE
 from platformops.security.keys import STORED_UNDER, new_key
 from platformops.store.artifacts import Artifacts
@@ -239,48 +239,25 @@ def start_controller(home: Home) -> int:
         ),
     )
     controller = actor.remote(home)
-    keeps = str(_ask(controller.store_url.remote(), START_TIMEOUT_S))
+    keeps = str(ask(NAME, controller.store_url.remote(), START_TIMEOUT_S))
     if keeps != home.store_url:
         raise ClusterError(
             f"this cluster is controlled from another store, {_without_password(keeps)}",
             remedy="use that home, or stop that controller with `platformops down` there",
         )
-    return int(_ask(controller.epoch.remote(), START_TIMEOUT_S))
+    return int(ask(NAME, controller.epoch.remote(), START_TIMEOUT_S))
 
 
 def nudge_controller() -> None:
     """The controller looks at the store now; without one this does nothing, as the next one looks anyway."""
-    running = _running()
-    if running is not None:
-        running.nudge.remote()
+    actor = running(NAME)
+    if actor is not None:
+        actor.nudge.remote()
 
 
 def stop_controller() -> bool:
     """The controller ends after its turn; what it serves goes on being served. False when there was none."""
-    running = _running()
-    if running is None:
-        return False
-    try:
-        _ask(running.stop.remote(), CALL_TIMEOUT_S)
-    finally:
-        ray.kill(running, no_restart=True)
-    return True
-
-
-def _running() -> Any | None:  # noqa: ANN401  a Ray actor handle, which is untyped
-    try:
-        return ray.get_actor(NAME, namespace=NAMESPACE)
-    except ValueError:
-        return None
-
-
-def _ask(reference: Any, timeout_s: float) -> Any:  # noqa: ANN401  Ray's object references are untyped
-    try:
-        return ray.get(reference, timeout=timeout_s)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause if isinstance(error.cause, PlatformError) else ClusterError(str(error)) from error
-    except (ray.exceptions.RayError, TimeoutError) as error:
-        raise ClusterError(f"the controller does not answer: {error}", remedy="look at `ray list actors`") from error
+    return stop(NAME)
 
 
 def _without_password(url: str) -> str:

@@ -12,7 +12,6 @@ import socket
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import ray
 import uvloop
@@ -30,6 +29,7 @@ from platformops.gateway.protocol import HttpLimits
 from platformops.gateway.served import renew
 from platformops.gateway.server import HttpServer, bind
 from platformops.home import Home
+from platformops.on_ray.actors import ask, running, stop
 from platformops.on_ray.calls import ReplicaCalls
 from platformops.on_ray.serving import revision_statuses, start_serve
 from platformops.on_ray.session import NAMESPACE
@@ -133,9 +133,9 @@ def new_request_id() -> str:
 
 def start_gateway(settings: Settings) -> str:
     """The address of the gateway, started unless it runs already. Raises ClusterError when the port is taken."""
-    running = _running()
-    if running is not None:
-        return str(_ask(running.address.remote(), START_TIMEOUT_S))
+    actor = running(NAME)
+    if actor is not None:
+        return str(ask(NAME, actor.address.remote(), START_TIMEOUT_S))
     start_serve()
     settings = replace(settings, port=_free_port(settings.host, settings.port))
     actor = ray.remote(GatewayProcess).options(
@@ -149,63 +149,40 @@ def start_gateway(settings: Settings) -> str:
         max_concurrency=8,
         scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
     )
-    return str(_ask(actor.remote(settings).address.remote(), START_TIMEOUT_S))
+    return str(ask(NAME, actor.remote(settings).address.remote(), START_TIMEOUT_S))
 
 
 def stop_gateway() -> bool:
     """The gateway takes nothing new, answers what it accepted, and is gone; False when there was none."""
-    running = _running()
-    if running is None:
-        return False
-    try:
-        _ask(running.stop.remote(), CALL_TIMEOUT_S)
-    finally:
-        ray.kill(running, no_restart=True)
-    return True
+    return stop(NAME)
 
 
 def gateway_address() -> str | None:
     """Where the gateway listens; None when there is none."""
-    running = _running()
-    return str(_ask(running.address.remote(), CALL_TIMEOUT_S)) if running is not None else None
+    actor = running(NAME)
+    return str(ask(NAME, actor.address.remote(), CALL_TIMEOUT_S)) if actor is not None else None
 
 
 def refresh_gateway() -> None:
     """What was just written to the store holds for every request that arrives from now on."""
-    running = _running()
-    if running is not None:
-        _ask(running.refresh.remote(), CALL_TIMEOUT_S)
+    actor = running(NAME)
+    if actor is not None:
+        ask(NAME, actor.refresh.remote(), CALL_TIMEOUT_S)
 
 
 def set_route(route: Route) -> None:
     """The route holds for every request that arrives from now on. Raises StoreConflict or ClusterError."""
-    running = _running()
-    if running is None:
+    actor = running(NAME)
+    if actor is None:
         raise ClusterError("no gateway runs", remedy="`platformops up` starts it")
-    _ask(running.set_route.remote(route), CALL_TIMEOUT_S)
+    ask(NAME, actor.set_route.remote(route), CALL_TIMEOUT_S)
 
 
 def routed(systems: Sequence[str]) -> Mapping[str, int]:
     """Token of the route in force, for those of `systems` that have one; empty when no gateway runs."""
-    running = _running()
-    tokens = _ask(running.tokens.remote(), CALL_TIMEOUT_S) if running is not None else {}
+    actor = running(NAME)
+    tokens = ask(NAME, actor.tokens.remote(), CALL_TIMEOUT_S) if actor is not None else {}
     return {name: token for name, token in tokens.items() if name in systems}
-
-
-def _running() -> Any | None:  # noqa: ANN401  a Ray actor handle, which is untyped
-    try:
-        return ray.get_actor(NAME, namespace=NAMESPACE)
-    except ValueError:
-        return None
-
-
-def _ask(reference: Any, timeout_s: float) -> Any:  # noqa: ANN401  Ray's object references are untyped
-    try:
-        return ray.get(reference, timeout=timeout_s)
-    except ray.exceptions.RayTaskError as error:
-        raise error.cause if isinstance(error.cause, PlatformError) else ClusterError(str(error)) from error
-    except (ray.exceptions.RayError, TimeoutError) as error:
-        raise ClusterError(f"the gateway does not answer: {error}", remedy="look at `ray list actors`") from error
 
 
 def _free_port(host: str, port: int) -> int:
