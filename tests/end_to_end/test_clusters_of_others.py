@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -51,6 +52,22 @@ class TwoNodes:
         )
         assert done.returncode == 0, f"{arguments}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         return done.stdout
+
+    def wait_for_agent(self) -> None:
+        """Jobs are taken only once the head's agent has registered, some seconds after `ray start` returned."""
+        deadline = time.monotonic() + 60
+        while True:
+            done = subprocess.run(
+                [*RAY, "job", "submit", f"--address=http://127.0.0.1:{self.dashboard}", "--", "true"],
+                env=self.environment,
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
+            if done.returncode == 0:
+                return
+            assert time.monotonic() < deadline, done.stderr[-2000:]
 
     def processes(self) -> list[psutil.Process]:
         found = []
@@ -101,6 +118,7 @@ def test_up_serves_on_a_running_cluster_of_two_nodes_and_down_leaves_it_running(
 
 
 def test_the_same_file_runs_as_a_ray_job(two_nodes):
+    two_nodes.wait_for_agent()
     document_of_job = re.compile(r'^\{"run_id".*$', re.MULTILINE)
     out = two_nodes.ray(
         "job",
