@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
@@ -75,7 +76,9 @@ class Attempts:
         self._opened.pop((parent.fingerprint, parent.manifest_digest), None)
 
     def clear_scratch(self, fingerprint: str) -> None:
-        shutil.rmtree(self._scratch(fingerprint), ignore_errors=True)
+        """Harmless when there is none; what resists is tried again when the step is next found done."""
+        if os.path.isdir(self._scratch(fingerprint)):
+            shutil.rmtree(self._scratch(fingerprint), ignore_errors=True)
 
     def _open(self, parent: Parent) -> Path:
         place = (parent.fingerprint, parent.manifest_digest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from platformops.errors import ArtifactCorrupt
+from platformops.pipeline.attempt import Attempts
 from platformops.pipeline.journal import Journal, StepRecord
 from platformops.pipeline.ledger import Ledger
 from platformops.pipeline.records import Plan, Step, StepState
@@ -17,6 +18,7 @@ class Shelf:
     def __init__(
         self,
         journal: Journal,
+        attempts: Attempts,
         artifacts: Artifacts,
         ledger: Ledger,
         schedule: Schedule,
@@ -24,7 +26,7 @@ class Shelf:
         *,
         verify: frozenset[str],
     ) -> None:
-        self._journal, self._artifacts, self._ledger = journal, artifacts, ledger
+        self._journal, self._attempts, self._artifacts, self._ledger = journal, attempts, artifacts, ledger
         self._schedule, self._teller, self._verify = schedule, teller, verify
 
     def take_all(self, plan: Plan) -> None:
@@ -38,6 +40,7 @@ class Shelf:
         if damage := self._damage(step, record):
             self.invalidate(step, damage)
             return False
+        self._attempts.clear_scratch(step.fingerprint)  # of a run that was killed right after the journal said done
         self._ledger.done(step, record, cached=True, reason=reason)
         self._schedule.finish(step.stage.name)
         self._teller.step(step, "cached", reason)

@@ -146,6 +146,15 @@ def test_a_stage_is_tried_again_with_growing_rests_and_keeps_its_scratch(shop):
     assert not (shop.home.scratch / result.steps[0].fingerprint).exists()
 
 
+def test_scratch_of_a_run_that_was_killed_right_after_its_step_was_done_is_removed_by_the_next(shop):
+    result = shop.run(shop.plan(MAKE))
+    left = shop.home.scratch / result.steps[0].fingerprint
+    left.mkdir(parents=True)
+    (left / "checkpoint").write_text("large")
+    assert shop.run(shop.plan(MAKE)).steps[0].cached
+    assert not left.exists()
+
+
 def test_attempts_that_are_used_up_fail_the_step_and_keep_its_scratch(shop):
     result = shop.run(shop.plan(Stage("count", "stages:count", retries=1)))
     assert result.state is RunState.FAILED
