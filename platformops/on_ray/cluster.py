@@ -148,7 +148,8 @@ def _start_command(port: int, dashboard_port: int, temp_dir: Path) -> list[str]:
         *(
             "--dashboard-host=127.0.0.1",
             f"--dashboard-port={dashboard_port}",
-            f"--ray-client-server-port={free_port()}",
+            # Fixed by default: the agent of a second cluster on this machine would not come up, and take no jobs.
+            *(f"--dashboard-agent-listen-port={free_port()}", f"--ray-client-server-port={free_port()}"),
         ),
         *(f"--object-store-memory={memory}", "--disable-usage-stats", "--log-style=record"),
     ]

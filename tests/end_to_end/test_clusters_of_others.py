@@ -35,9 +35,11 @@ class TwoNodes:
         self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{self.environment['PATH']}"
         options = ["--num-cpus=1", f"--temp-dir={folder}", "--object-store-memory=200000000", "--disable-usage-stats"]
         head = ["start", "--head", f"--port={port}", f"--dashboard-port={self.dashboard}", *options]
-        self.ray(*head, f"--ray-client-server-port={free_port()}")
+        agent = f"--dashboard-agent-listen-port={free_port()}"
+        self.ray(*head, agent, f"--ray-client-server-port={free_port()}")
         self.address = (folder / "ray_current_cluster").read_text().strip()
-        self.ray("start", f"--address={self.address}", "--num-cpus=1", "--object-store-memory=200000000")
+        agent = f"--dashboard-agent-listen-port={free_port()}"
+        self.ray("start", f"--address={self.address}", "--num-cpus=1", "--object-store-memory=200000000", agent)
         platform.environment["RAY_ADDRESS"] = self.address
 
     def ray(self, *arguments: str, timeout_s: float = 120) -> str:
