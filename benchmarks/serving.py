@@ -24,6 +24,9 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
 CONNECTIONS = (1, 8, 64)
+WIDTH = 24
+"""0.16 million weights. A heavier model hides what the request path costs and bounds every ratio from above: with the
+default width of 32 (0.29 million) one core makes about 1,300 predictions a second, whatever stands in front."""
 TARGETS = {"ratio_to_fastapi": 0.8, "ratio_to_default_serve": 5.0, "p50_added_ms": 1.5}
 Figures = dict[str, float]
 
@@ -78,7 +81,7 @@ def publish(root: Path) -> tuple[object, str, str, Path]:
     home = home_at(root / "home")
     artifacts = Artifacts(home.artifacts_url, cache=home.cache)
     staging = artifacts.staging("b" * 64)
-    params = ModelParams("small_cnn", (32, 32, 3), tuple("0123456789"), (0.5,) * 3, (0.25,) * 3)
+    params = ModelParams("small_cnn", (32, 32, 3), tuple("0123456789"), (0.5,) * 3, (0.25,) * 3, {"width": WIDTH})
     rows = np.random.default_rng(0).integers(0, 255, (16, 32, 32, 3), dtype=np.uint8)
     saved = save_model(load_app("image", root).build_model(params).eval(), params, (), "image", staging, rows=rows)
     assert saved.onnx, saved.reason
