@@ -18,6 +18,7 @@ def live(tmp_path_factory):
         for process, (out, err) in zip(both, outputs, strict=True):
             assert process.returncode == 0, f"exit {process.returncode}\n{out[-2000:]}\n{err[-6000:]}"
         platform.first = [json.loads(out.splitlines()[-1]) for out, _ in outputs]
+        platform.first_finished = platform.finished_steps()
         yield platform
     finally:
         platform.run("down")
