@@ -1,11 +1,13 @@
 """The same file on a cluster that somebody else started: two nodes by `ray start`, and as a Ray job."""
 
+import contextlib
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -21,10 +23,10 @@ RAY = [sys.executable, "-m", "ray.scripts.scripts"]
 SHORT = [part for o in ("search.trials=2", "search.epochs=2", "train.epochs=6") for part in ("--set", o)]
 
 
-class TwoNodes:
-    """A head and a worker node with one CPU each, token-authenticated, started by hand."""
+class ByHand:
+    """A token-authenticated cluster of one or two nodes, two CPUs in all, started with `ray start`."""
 
-    def __init__(self, folder: Path, platform: Platform) -> None:
+    def __init__(self, folder: Path, platform: Platform, *, nodes: int) -> None:
         self.platform, self.dashboard, port = platform, free_port(), free_port()
         token = Path(platform.environment["HOME"]) / ".ray" / "auth_token"
         token.parent.mkdir(mode=0o700)
@@ -33,13 +35,19 @@ class TwoNodes:
         self.mark = str(folder)
         self.environment = platform.environment | {"RAY_AUTH_MODE": "token", MARK: self.mark}
         self.environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{self.environment['PATH']}"
-        options = ["--num-cpus=1", f"--temp-dir={folder}", "--object-store-memory=200000000", "--disable-usage-stats"]
+        options = [
+            f"--num-cpus={2 // nodes}",
+            f"--temp-dir={folder}",
+            "--object-store-memory=200000000",
+            "--disable-usage-stats",
+        ]
         head = ["start", "--head", f"--port={port}", f"--dashboard-port={self.dashboard}", *options]
         agent = f"--dashboard-agent-listen-port={free_port()}"
         self.ray(*head, agent, f"--ray-client-server-port={free_port()}")
         self.address = (folder / "ray_current_cluster").read_text().strip()
-        agent = f"--dashboard-agent-listen-port={free_port()}"
-        self.ray("start", f"--address={self.address}", "--num-cpus=1", "--object-store-memory=200000000", agent)
+        for _ in range(nodes - 1):
+            agent = f"--dashboard-agent-listen-port={free_port()}"
+            self.ray("start", f"--address={self.address}", "--num-cpus=1", "--object-store-memory=200000000", agent)
         platform.environment["RAY_ADDRESS"] = self.address
 
     def ray(self, *arguments: str, timeout_s: float = 120) -> str:
@@ -91,19 +99,29 @@ class TwoNodes:
             psutil.wait_procs(self.processes(), timeout=10)
 
 
-@pytest.fixture(scope="module")
-def two_nodes(tmp_path_factory):
-    import tempfile
-
+@contextlib.contextmanager
+def started_by_hand(root: Path, *, nodes: int):
     with tempfile.TemporaryDirectory(prefix="po", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        platform = Platform(tmp_path_factory.mktemp("others"))
         cluster = None
         try:
-            cluster = TwoNodes(Path(folder), platform)
+            cluster = ByHand(Path(folder), Platform(root), nodes=nodes)
             yield cluster
         finally:
             if cluster is not None:
                 cluster.stop()
+
+
+@pytest.fixture
+def two_nodes(tmp_path):
+    with started_by_hand(tmp_path, nodes=2) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def head(tmp_path):
+    """One node: two on one machine share the folder of a job's files, and the second deletes it under the first."""
+    with started_by_hand(tmp_path, nodes=1) as cluster:
+        yield cluster
 
 
 def test_up_serves_on_a_running_cluster_of_two_nodes_and_down_leaves_it_running(two_nodes):
@@ -119,16 +137,16 @@ def test_up_serves_on_a_running_cluster_of_two_nodes_and_down_leaves_it_running(
     assert not [name for name in names if "GatewayProcess" in name or "ControllerProcess" in name]
 
 
-def test_the_same_file_runs_as_a_ray_job(two_nodes):
-    two_nodes.wait_for_agent()
+def test_the_same_file_runs_as_a_ray_job(head):
+    head.wait_for_agent()
     document_of_job = re.compile(r'^\{"run_id".*$', re.MULTILINE)
-    out = two_nodes.ray(
+    out = head.ray(
         "job",
         "submit",
-        f"--address=http://127.0.0.1:{two_nodes.dashboard}",
+        f"--address=http://127.0.0.1:{head.dashboard}",
         "--working-dir=.",
         "--",
-        *("python", "jobs/run_pipeline.py", "configs/digits.yaml", *SHORT, "--set", "train.seed=7"),
+        *("python", "jobs/run_pipeline.py", "configs/digits.yaml", *SHORT),
         timeout_s=500,
     )
     document = json.loads(document_of_job.findall(out)[-1])
@@ -136,4 +154,4 @@ def test_the_same_file_runs_as_a_ray_job(two_nodes):
     assert not next(step for step in document["steps"] if step["name"] == "train")["cached"]
     assert document["metrics"]["accuracy"] > 0.9
     assert document["endpoint"]
-    assert two_nodes.platform.json("status")["systems"][0]["state"] == "live"
+    assert head.platform.json("status")["systems"][0]["state"] == "live"
