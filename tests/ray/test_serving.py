@@ -28,7 +28,7 @@ def encode(outputs, classes):
 """
 
 
-def await_true(condition, timeout_s=60.0):
+def await_true(condition, timeout_s=240.0):
     until = time.monotonic() + timeout_s
     while not (value := condition()):
         assert time.monotonic() < until, "waited too long"

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import fsspec.registry
 import pytest
 
 from platformops.errors import ArtifactCorrupt, PlatformError
@@ -185,5 +186,6 @@ def test_a_file_url_is_a_local_folder(tmp_path):
 
 def test_a_missing_package_is_named_with_the_command(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "s3fs", None)
+    monkeypatch.delitem(fsspec.registry._registry, "s3", raising=False)  # where an earlier test has used it
     with pytest.raises(PlatformError, match=r"pip install 'platformops\[s3\]'"):
         Artifacts("s3://bucket/a", cache=tmp_path).exists("f1")
