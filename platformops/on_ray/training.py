@@ -113,7 +113,8 @@ def _fit_on_cluster(order: TrainingOrder, layout: Layout, max_failures: int, sto
         run_config=ray.train.RunConfig(
             name=run_name,
             storage_path=str(storage),
-            failure_config=ray.train.FailureConfig(max_failures=max_failures, controller_failure_limit=5),
+            # A group that cannot start wants nodes that are gone: the next attempt lays out what is left.
+            failure_config=ray.train.FailureConfig(max_failures=max_failures, controller_failure_limit=1),
             worker_runtime_env={"env_vars": {**WORKER_ENVIRONMENT, "OMP_NUM_THREADS": str(layout.threads)}},
         ),
     )
