@@ -152,7 +152,7 @@ def test_a_revision_whose_artifact_was_changed_fails_with_the_file_named_and_har
     content[-1] ^= 1
     damaged.write_bytes(content)
     serving.deploy_revision(bad, place.home)
-    status = await_true(lambda: (s := serving.revision_status(bad.name)).state is S.FAILED and s, timeout_s=90)
+    status = await_true(lambda: (s := serving.revision_status(bad.name)).state is S.FAILED and s, timeout_s=400)
     assert "model.safetensors" in status.reason
     assert ask(place, address).status_code == 200
     serving.remove_revision(bad.name)
