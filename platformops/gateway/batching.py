@@ -7,12 +7,14 @@ factor of ten under load and costs a lone request nothing.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from platformops.gateway.call import Answer, Call, ReplicaDied, RevisionUnavailable, RevisionUnknown
 
+LOG = logging.getLogger(__name__)
 FIRST_ATTEMPT_SHARE = 0.5
 """Of the time left: a call that has said nothing by then is asked of another replica."""
 RETRY_RATIO = 0.1
@@ -212,6 +214,7 @@ def _failure_of(error: Exception) -> Answer:
         case RevisionUnknown():
             return UNKNOWN
         case _:
+            LOG.error("a call to a replica failed with %s: %s", type(error).__name__, error)
             return BROKEN
 
 

@@ -14,6 +14,7 @@ from ray.serve.exceptions import (
     RayServeException,
     ReplicaUnavailableError,
 )
+from ray.serve.handle import DeploymentHandle
 
 from platformops.delivery.records import RevisionStatus
 from platformops.gateway.call import Answer, ReplicaDied, RevisionUnavailable, RevisionUnknown
@@ -28,12 +29,16 @@ class ReplicaCalls:
     def __init__(self) -> None:
         self._handles: dict[str, Any] = {}
         self._ready: Mapping[str, int] = {}
+        self._deployed_at: Mapping[str, float] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def observe(self, statuses: Mapping[str, RevisionStatus]) -> None:
-        """What runs now; handles of revisions that are gone are dropped."""
+        """What runs now; handles of revisions that are gone, or were stopped and deployed again, are dropped."""
         self._ready = {name: status.ready for name, status in statuses.items() if status.ready}
-        for name in [name for name in self._handles if name not in statuses]:
-            self._handles.pop(name, None)
+        before, self._deployed_at = self._deployed_at, {name: s.deployed_at for name, s in statuses.items()}
+        same = {name for name, at in self._deployed_at.items() if before.get(name, at) == at}
+        for name in [name for name in self._handles if name not in same]:
+            self._drop(name)
 
     def width(self, revision: str) -> int:
         return max(1, self._ready.get(revision, 1))
@@ -43,6 +48,7 @@ class ReplicaCalls:
     ) -> Sequence[Answer]:
         handle: Any = self._handles.get(revision)
         if handle is None:
+            self._loop = asyncio.get_running_loop()
             handle = self._handles[revision] = _short_way(await asyncio.to_thread(_find, revision))
         try:
             answers = await handle.remote(list(items), queued)
@@ -51,6 +57,12 @@ class ReplicaCalls:
         except REFUSED as error:
             raise RevisionUnavailable(revision) from error
         return [Answer(*answer) for answer in answers]
+
+    def _drop(self, name: str) -> None:
+        """A handle listens to Serve's controller until it is shut down, in the loop that it runs in."""
+        handle = self._handles.pop(name, None)
+        if handle is not None and self._loop is not None and not self._loop.is_closed():
+            asyncio.run_coroutine_threadsafe(handle.shutdown_async(), self._loop)
 
 
 def _short_way(handle: Any) -> Any:  # noqa: ANN401  Serve's DeploymentHandle, which is untyped
@@ -64,7 +76,9 @@ def _short_way(handle: Any) -> Any:  # noqa: ANN401  Serve's DeploymentHandle, w
 
 
 def _find(revision: str) -> Any:  # noqa: ANN401  Serve's DeploymentHandle, which is untyped
+    """A handle of our own: Serve keeps the one it gives out, set up already, even when the revision comes anew."""
     try:
-        return serve.get_app_handle(revision)
+        kept = serve.get_app_handle(revision)
     except RayServeException as error:
         raise RevisionUnknown(revision) from error
+    return DeploymentHandle(kept.deployment_name, revision)

@@ -46,6 +46,7 @@ SCALE_DOWN_DELAY_S = 60.0
 FULL_SHARE = 0.5
 """Of a batch: with more than that in flight for each replica, another one shortens the wait."""
 FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
+DELETING = "DELETING"
 
 
 class ReplicaProcess:
@@ -137,9 +138,14 @@ def _quiet() -> LoggingConfig:
 
 
 def deploy_revision(revision: Revision, home: Home) -> None:
-    """Starts the revision and returns at once; one that runs or starts is left alone, one that failed starts afresh."""
-    seen = revision_statuses().get(revision.name)
-    if seen is not None and seen.state is not RevisionState.FAILED:
+    """Starts the revision and returns at once; one that runs or starts is left alone, one that failed starts afresh.
+
+    Raises ClusterError while an earlier one of this name is being stopped: Serve would take the request and end both.
+    """
+    seen = _applications().get(revision.name)
+    if seen is not None and seen.status == DELETING:
+        raise ClusterError(f"{revision.name} is still being stopped", remedy="ask again once it is gone")
+    if seen is not None and _status(seen).state is not RevisionState.FAILED:
         return
     start_serve()
     target = serve.RunTarget(target=application(revision, home), name=revision.name, route_prefix=None)
@@ -157,7 +163,11 @@ def remove_revision(name: str) -> None:
 
 def revision_statuses() -> Mapping[str, RevisionStatus]:
     """Every revision that runs, starts or failed, by name."""
-    return {name: _status(seen) for name, seen in _applications().items() if OURS.fullmatch(name)}
+    return {
+        name: _status(seen)
+        for name, seen in _applications().items()
+        if OURS.fullmatch(name) and seen.status != DELETING
+    }
 
 
 def revision_status(name: str) -> RevisionStatus:
@@ -166,7 +176,7 @@ def revision_status(name: str) -> RevisionStatus:
 
 def _applications() -> Mapping[str, ApplicationStatusOverview]:
     try:
-        return {name: seen for name, seen in serve.status().applications.items() if seen.status != "DELETING"}
+        return dict(serve.status().applications)
     except RayServeException:  # Serve has not been started on this cluster
         return {}
     except ray.exceptions.RayError as error:
