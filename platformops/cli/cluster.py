@@ -63,11 +63,15 @@ def one_at_a_time(where: Home) -> Iterator[None]:
 
 
 class OnClusterLauncher:
-    """Launches plain steps as they are, and those that use the cluster with its address and token."""
+    """Launches plain steps as they are, and those that use the cluster with its address and token.
 
-    def __init__(self, cluster: ClusterOnDemand, clock: Clock) -> None:
-        self._cluster, self._clock = cluster, clock
+    Before the first of those, `check` may refuse the cluster.
+    """
+
+    def __init__(self, cluster: ClusterOnDemand, clock: Clock, *, check: Callable[[Cluster], None]) -> None:
+        self._cluster, self._clock, self._check = cluster, clock, check
         self._lock = threading.Lock()
+        self._is_checked = False
         self._launchers: dict[bool, Launcher] = {}
 
     def run(
@@ -84,8 +88,16 @@ class OnClusterLauncher:
 
         environment = dict(os.environ)
         if on_cluster:
-            environment |= self._cluster.get().environment
+            environment |= self._checked().environment
         with self._lock:
             if on_cluster not in self._launchers:
                 self._launchers[on_cluster] = WorkerLauncher(environment=environment, clock=self._clock)
             return self._launchers[on_cluster]
+
+    def _checked(self) -> Cluster:
+        cluster = self._cluster.get()
+        with self._lock:
+            if not self._is_checked:
+                self._check(cluster)
+                self._is_checked = True
+        return cluster

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from platformops.cli.running import Ran, Session
 from platformops.delivery.records import Rollout
 from platformops.delivery.rollout import is_running
-from platformops.delivery.systems import load_rollout, request_release
+from platformops.delivery.systems import load_rollout, load_system, request_release
 from platformops.errors import Cancelled, ClusterError, StoreConflict
 from platformops.pipeline.records import Progress
 
@@ -39,6 +39,7 @@ def release(ran: Ran, s: Session) -> Rollout:
 
 def _asked(ran: Ran, s: Session) -> Rollout:
     assert ran.version is not None
+    _check_replicas(ran, s)
     classes = tuple(str(name) for name in _classes(ran))
     for attempt in range(CONFLICTS):
         try:
@@ -47,6 +48,16 @@ def _asked(ran: Ran, s: Session) -> Rollout:
             if attempt == CONFLICTS - 1:
                 raise
     raise AssertionError("the last attempt returns or raises")
+
+
+def _check_replicas(ran: Ran, s: Session) -> None:
+    """Raises ClusterError when other replicas are wanted than run already, and the cluster can never hold them."""
+    spec = ran.planned.spec
+    system, _ = load_system(s.store, spec.system)
+    if system is None or system.stable is None or system.stable.options != spec.serve.model_dump(mode="json"):
+        from platformops.on_ray.demand import check_demand, nodes_of
+
+        check_demand(spec, nodes_of(s.cluster.get().address), is_served=True)
 
 
 def _classes(ran: Ran) -> list[object]:

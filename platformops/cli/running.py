@@ -8,9 +8,10 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from platformops.cli import settings
 from platformops.cli.cluster import ClusterOnDemand, OnClusterLauncher
@@ -20,8 +21,12 @@ from platformops.delivery.records import GateResult
 from platformops.home import Home
 from platformops.pipeline.records import Progress, RunResult, RunState
 from platformops.registry.records import Lineage, ModelVersion
+from platformops.spec.types import PlatformSpec
 from platformops.store.artifacts import Artifacts
 from platformops.store.records import JsonObject, Store
+
+if TYPE_CHECKING:
+    from platformops.on_ray.cluster import Cluster
 
 EVALUATE = "evaluate"
 ARTIFACT_STAGES = ("prepare", "search", "train", EVALUATE)
@@ -58,15 +63,24 @@ def session(where: Home, store: Store, clock: Clock, show: Callable[[Progress], 
 
 
 def carry_out(
-    spec: Path, overrides: Sequence[str] | None, s: Session, *, parallel: int = 2, verify: Sequence[str] = ()
+    spec: Path,
+    overrides: Sequence[str] | None,
+    s: Session,
+    *,
+    parallel: int = 2,
+    verify: Sequence[str] = (),
+    is_served: bool = False,
 ) -> Ran:
-    """The run of the spec's plan; its evaluated model is registered, exactly once however often this is called."""
+    """The run of the spec's plan; its evaluated model is registered, exactly once however often this is called.
+
+    Raises ClusterError before the first step of a spec that the cluster can never carry out (or serve, if it will be).
+    """
     from platformops.pipeline.identity import FileIdentity
     from platformops.pipeline.process import this_owner
     from platformops.pipeline.runner import run_plan
 
     made = planned(spec, overrides, store=s.store, clock=s.clock)
-    launcher = OnClusterLauncher(s.cluster, s.clock)
+    launcher = OnClusterLauncher(s.cluster, s.clock, check=partial(_check_demand, made.spec, is_served=is_served))
     try:
         result = run_plan(
             made.plan,
@@ -86,6 +100,12 @@ def carry_out(
     finally:
         launcher.close()
     return Ran(made, result, _registered(made, result, s) if result.state is RunState.SUCCEEDED else None)
+
+
+def _check_demand(spec: PlatformSpec, cluster: Cluster, *, is_served: bool) -> None:
+    from platformops.on_ray.demand import check_demand, nodes_of
+
+    check_demand(spec, nodes_of(cluster.address), is_served=is_served)
 
 
 def _registered(made: Planned, result: RunResult, s: Session) -> ModelVersion | None:

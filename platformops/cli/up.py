@@ -27,7 +27,7 @@ def up(spec: SpecFile, set_: Overrides = None, port: Port = 8000, json_: AsJson 
 
     where, clock = settings.home(), SystemClock()
     with settings.opened_store(where) as store, progress_shown() as show, session(where, store, clock, show) as s:
-        ran = carry_out(spec, set_, s, verify=SHOWN_STAGES)
+        ran = carry_out(spec, set_, s, verify=SHOWN_STAGES, is_served=True)
         live = _live(ran, s, port) if ran.version else None
     if json_:
         _print_json(ran, live)

@@ -41,6 +41,15 @@ def training_layout(
 
     `num_rows` is of all epochs together; `values_a_step` is rows x height x width x channels of one batch.
     """
+    slots, use_gpu = training_slots(nodes, workers=workers, devices=devices)
+    if use_gpu:
+        num_workers = slots if workers == "auto" else workers
+        return Layout(num_workers, 1.0, 2, True, f"one worker a GPU, {num_workers} in all")
+    return _on_cpus([n for n in nodes if n.cpus >= 1], workers, num_rows, values_a_step)
+
+
+def training_slots(nodes: Sequence[Capacity], *, workers: int | Literal["auto"], devices: str) -> tuple[int, bool]:
+    """Most workers that these nodes hold, and whether on GPUs. Raises ClusterError, with the figures, for too few."""
     gpus = sum(int(n.gpus) for n in nodes)
     if devices == "gpu" and not gpus:
         raise ClusterError("train.devices is gpu and the cluster has none", remedy="set train.devices: auto")
@@ -54,10 +63,7 @@ def training_layout(
         )
     if not slots:
         raise ClusterError("the cluster has no CPU for a training worker", remedy="add a node with at least one CPU")
-    if use_gpu:
-        num_workers = gpus if workers == "auto" else workers
-        return Layout(num_workers, 1.0, 2, True, f"one worker a GPU, {num_workers} in all")
-    return _on_cpus([n for n in nodes if n.cpus >= 1], workers, num_rows, values_a_step)
+    return slots, use_gpu
 
 
 def _on_cpus(nodes: Sequence[Capacity], workers: int | Literal["auto"], num_rows: int, values_a_step: int) -> Layout:

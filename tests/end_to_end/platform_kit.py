@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psutil
 
+from platformops.delivery.systems import rollouts
 from platformops.on_ray.cluster import MARK, recorded, temp_dir_of
 from platformops.store.open import open_store
 
@@ -61,6 +62,11 @@ class Platform:
     def finished_steps(self) -> list[str]:
         """Fingerprint of a step, once for each time that it was carried out to its end."""
         return [e["platformops.fingerprint"] for e in self.events() if e.get("event.action") == "step-done"]
+
+    def rollouts(self, system: str) -> list[str]:
+        """Names of the system's rollouts, newest first."""
+        with self.store() as store:
+            return [rollout.name for rollout in rollouts(store, system)]
 
     def cluster_processes(self) -> list[psutil.Process]:
         """Processes of the cluster that this home's `up` started."""

@@ -92,6 +92,23 @@ def test_a_candidate_that_a_gate_refuses_changes_nothing_and_why_says_which_gate
     assert live.json("up", DIGITS)["endpoint"]
 
 
+@pytest.mark.parametrize(
+    ("wish", "figures"),
+    [
+        ("train.workers=64", "train.workers is 64 and the cluster has"),
+        ("train.devices=gpu", "the cluster has none"),
+        ("serve.replicas=[40, 40]", "serve.replicas wants at least 40"),
+    ],
+)
+def test_more_than_the_cluster_has_is_refused_before_anything_runs(live, wish, figures):
+    live.json("up", DIGITS)
+    finished, rollouts = live.finished_steps(), live.rollouts("digits")
+    changes = ("--set", "data.split.by=content", "--set", "train.epochs=3", "--set", "serve.cpus=1", "--set", wish)
+    assert figures in live.run("up", DIGITS, *changes, expect=3).stderr
+    assert live.finished_steps() == finished
+    assert live.rollouts("digits") == rollouts
+
+
 @pytest.mark.parametrize("name", ["ControllerProcess", "GatewayProcess"])
 def test_controller_and_gateway_come_back_when_killed(live, name):
     (before,) = [p for p in live.cluster_processes() if name in " ".join(p.cmdline())]
