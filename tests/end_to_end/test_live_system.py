@@ -103,7 +103,7 @@ def test_a_candidate_that_a_gate_refuses_changes_nothing_and_why_says_which_gate
 def test_more_than_the_cluster_has_is_refused_before_anything_runs(live, wish, figures):
     live.json("up", DIGITS)
     finished, rollouts = live.finished_steps(), live.rollouts("digits")
-    changes = ("--set", "data.split.by=content", "--set", "train.epochs=3", "--set", "serve.cpus=1", "--set", wish)
+    changes = ("--set", "data.split.by=content", "--set", "train.epochs=5", "--set", "serve.cpus=1", "--set", wish)
     assert figures in live.run("up", DIGITS, *changes, expect=3).stderr
     assert live.finished_steps() == finished
     assert live.rollouts("digits") == rollouts

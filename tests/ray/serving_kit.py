@@ -1,5 +1,7 @@
 """A small real model, published as the train step publishes one, and a home with its store around it."""
 
+import time
+
 import cv2
 import numpy as np
 import torch
@@ -37,6 +39,26 @@ def publish_model(home, *, number=1, app_file=None):
         (staging / "app.py").write_text(app_file)
     digest = artifacts.publish(fingerprint, staging)
     return Revision("digits", number, number, fingerprint, digest, 1, 1, SERVE, model="digits", classes=CLASSES)
+
+
+def await_true(condition, timeout_s=240.0):
+    """What `condition` answered once it was true of the other processes."""
+    until = time.monotonic() + timeout_s
+    while not (value := condition()):
+        assert time.monotonic() < until, "waited too long"
+        time.sleep(0.05)
+    return value
+
+
+def remove_revisions():
+    """Nothing is left in Serve: the next module of tests may use the same names for other models."""
+    from ray import serve
+
+    from platformops.on_ray import serving
+
+    for name in serving.revision_statuses():
+        serving.remove_revision(name)
+    await_true(lambda: not serve.status().applications)
 
 
 class Place:

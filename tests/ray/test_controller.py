@@ -19,7 +19,7 @@ from platformops.errors import ClusterError
 from platformops.registry.registry import aliases
 from platformops.spec.types import PlatformSpec
 from tests.ray.evaluation_kit import predicted, publish_evaluation, register_version
-from tests.ray.serving_kit import CLASSES, Place, publish_model
+from tests.ray.serving_kit import CLASSES, Place, publish_model, remove_revisions
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 """Ray and Serve warn about themselves while they start."""
@@ -87,6 +87,7 @@ def site(ray_cluster, tmp_path_factory):
     yield made
     stop_controller()
     stop_gateway()
+    remove_revisions()
 
 
 def controller_pid():
