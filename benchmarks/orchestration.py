@@ -34,7 +34,7 @@ from platformops.pipeline.runner import run_plan
 from platformops.store.artifacts import Artifacts
 from platformops.store.open import open_store
 
-TARGETS = {"cached_rerun_s": 0.6, "ms_per_step": 15.0}
+TARGETS = {"cached_rerun_s": 0.6, "ms_per_step": 15.0, "help_s": 0.3}
 STRETCH = {"cached_rerun_s": 0.25, "ms_per_step": 3.0}
 STAGES = "def nothing(context, number=0):\n    return None\n"
 SPEC = """system: bench
@@ -76,6 +76,7 @@ def cached_rerun(folder: Path, *, times: int) -> dict[str, float]:
     return {
         "cached_rerun_s": round(min(taken), 4),
         "cached_rerun_median_s": round(statistics.median(taken), 4),
+        "help_s": round(min(_help() for _ in range(times)), 4),
         "bare_python_s": round(min(_bare_python() for _ in range(times)), 4),
         "fresh_run_s": round(fresh_s, 4),
     }
@@ -93,6 +94,13 @@ def _run_verb(project: Path, environment: Mapping[str, str], *, cached: bool) ->
     answer = json.loads(done.stdout.splitlines()[-1])
     assert [step["cached"] for step in answer["steps"]] == [cached] * 5, answer
     return taken
+
+
+def _help() -> float:
+    begin = time.perf_counter()
+    program = [sys.executable, "-m", "platformops.cli.main", "--help"]
+    subprocess.run(program, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - begin
 
 
 def _bare_python() -> float:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler
@@ -49,7 +51,13 @@ def search(
         {"CPU": CPUS_A_TRIAL},
     )
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
-    results = _tuner(trainable, spec, settings, epochs, scratch / "search", progress).fit()
+    folder = scratch / "search"
+    results = continued(
+        folder,
+        lambda: _restored(folder, trainable, spec, progress).fit() if tune.Tuner.can_restore(str(folder)) else None,
+        lambda: _tuner(trainable, spec, settings, epochs, folder, progress).fit(),
+        progress,
+    )
     finished = [r for r in results if r.metrics and "accuracy" in r.metrics]
     if not finished:
         raise StageFailed(f"none of the {spec.trials} trials finished: {_first_error(results)}")
@@ -60,6 +68,28 @@ def search(
     found: JsonObject = {"params": best.config, "accuracy": best.metrics["accuracy"], "trials": trials}
     (output / "best.json").write_text(json.dumps(found, indent=1), encoding="utf-8")
     return {"params": best.config, "validation_accuracy": best.metrics["accuracy"], "trials": len(trials)}
+
+
+def continued(
+    folder: Path,
+    restored: Callable[[], tune.ResultGrid | None],
+    fresh: Callable[[], tune.ResultGrid],
+    progress: Callable[[float | None, str], None],
+) -> tune.ResultGrid:
+    """The results of the search in `folder`, gone on with where it can be; None of `restored` says that there is none.
+
+    Ray Tune writes its state in several files, so a killed search may leave one that cannot be gone on with: it costs
+    the trials that had ended, and never the run.
+    """
+    try:
+        if (results := restored()) is not None:
+            return results
+    except ray.exceptions.RayError:
+        raise  # the cluster is in trouble, and the state is not
+    except Exception as error:
+        progress(None, f"begins again, as the interrupted search cannot go on: {error}")
+    shutil.rmtree(folder, ignore_errors=True)
+    return fresh()
 
 
 def run_trial(config: Mapping[str, Any], *, app: str, root: str, dataset: str, base: JsonObject) -> None:
@@ -111,6 +141,14 @@ def _domain(name: str, domain: Mapping[str, Json]) -> Any:  # noqa: ANN401 - Ray
     )
 
 
+def _restored(
+    folder: Path, trainable: object, spec: SearchSpec, progress: Callable[[float | None, str], None]
+) -> tune.Tuner:
+    tuner = tune.Tuner.restore(str(folder), trainable, resume_unfinished=True, restart_errored=True)
+    tuner._local_tuner._run_config.callbacks = [_TrialNews(spec.trials, progress)]
+    return tuner
+
+
 def _tuner(
     trainable: object,
     spec: SearchSpec,
@@ -119,20 +157,16 @@ def _tuner(
     folder: Path,
     progress: Callable[[float | None, str], None],
 ) -> tune.Tuner:
-    callback = _TrialNews(spec.trials, progress)
-    if tune.Tuner.can_restore(str(folder)):
-        tuner = tune.Tuner.restore(str(folder), trainable, resume_unfinished=True, restart_errored=True)
-        tuner._local_tuner._run_config.callbacks = [callback]
-        return tuner
+    space = OptunaSearch.convert_search_space(parameter_space(spec.space))
     cpus = int(sum(n.cpus for n in nodes()))
     return tune.Tuner(
         trainable,
-        param_space=parameter_space(spec.space),
         tune_config=tune.TuneConfig(
             metric="accuracy",
             mode="max",
             num_samples=spec.trials,
-            search_alg=OptunaSearch(seed=settings.seed),
+            # The space is given here, as the searcher would otherwise learn it after its state is first saved.
+            search_alg=OptunaSearch(space, metric="accuracy", mode="max", seed=settings.seed),
             scheduler=ASHAScheduler(
                 time_attr="epoch", max_t=epochs, grace_period=max(1, epochs // 4), reduction_factor=REDUCTION
             ),
@@ -145,7 +179,7 @@ def _tuner(
             storage_path=str(folder.parent),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=2),
-            callbacks=[callback],
+            callbacks=[_TrialNews(spec.trials, progress)],
         ),
     )
 
