@@ -1,6 +1,6 @@
 """The interface in OpenAPI 3.1, made from the route table, and one self-contained page that shows it.
 
-It names no system: who may call is told which one, and the page is open to all.
+It names no system: who may call is told which one.
 """
 
 from __future__ import annotations
@@ -103,6 +103,14 @@ _SCHEMAS: dict[str, JsonValue] = {
             "limits": {"type": "object", "additionalProperties": {"type": "number"}},
         },
     },
+    "Probe": {
+        "type": "object",
+        "required": ["status"],
+        "properties": {
+            "status": {"enum": ["ok", "started", "ready"]},
+            "replicas": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}},
+        },
+    },
     "Error": {
         "type": "object",
         "required": ["error"],
@@ -121,17 +129,24 @@ _SCHEMAS: dict[str, JsonValue] = {
     },
 }
 _SUMMARIES = {
-    "healthz": "Whether the gateway is alive.",
+    "healthz": "Liveness: whether the gateway answers at all; restart it when it does not.",
+    "startupz": "Startup: whether systems and keys have been read; 503 until then.",
+    "readyz": "Readiness: whether requests should be sent here; 503 while it starts or is about to stop.",
     "openapi": "This description.",
     "docs": "This description as a page.",
     "metrics": "Metrics in the Prometheus text format.",
+    "ready": "Whether every revision of a system that gets traffic has a replica that takes calls; 503 if not.",
     "info": "Revision, traffic weights, classes and limits of a system.",
     "predict": "Predict one image or many; one prediction an image, in order.",
 }
+_PROBED = {"application/json": {"schema": {"$ref": "#/components/schemas/Probe"}}}
 _OK: dict[str, JsonValue] = {
     "predict": {"application/json": {"schema": {"$ref": "#/components/schemas/Predictions"}}},
     "info": {"application/json": {"schema": {"$ref": "#/components/schemas/Info"}}},
-    "healthz": {"application/json": {"schema": {"type": "object"}}},
+    "healthz": _PROBED,
+    "startupz": _PROBED,
+    "readyz": _PROBED,
+    "ready": _PROBED,
     "openapi": {"application/json": {"schema": {"type": "object"}}},
     "docs": {"text/html": {"schema": {"type": "string"}}},
     "metrics": {"text/plain": {"schema": {"type": "string"}}},

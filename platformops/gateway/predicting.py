@@ -95,7 +95,7 @@ class Predicting:
 async def _submit(asked: Asked, lane: Lane, items: list[bytes], timeout_s: float) -> list[Answer]:
     caller = asked.identity.key_id if asked.identity else ""
     try:
-        return await lane.submit(items, caller=caller, deadline=asked.started + timeout_s, is_gone=asked.is_gone)
+        return await lane.submit(items, caller=caller, deadline=asked.started + timeout_s, when_gone=asked.when_gone)
     except QueueFull:
         raise _overloaded("as many requests wait as this system allows") from None
     except ClientGone:

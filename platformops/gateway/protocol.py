@@ -18,12 +18,13 @@ from uvicorn.server import ServerState
 
 from platformops.gateway.connections import Connections
 from platformops.gateway.replies import Refused, refusal
-from platformops.gateway.request import IS_GONE
+from platformops.gateway.request import WHEN_GONE
 from platformops.gateway.transport import LingeringTransport
 
 TOO_LONG_URL = Refused(414, "url_too_long", "the URL is too long")
 TOO_LARGE_HEAD = Refused(431, "headers_too_large", "the headers are too large or too many")
 MALFORMED = Refused(400, "bad_request", "this is not a well-formed HTTP request")
+UPGRADE = Refused(400, "upgrade_with_body", "send the request again without the Upgrade header")
 TOO_SLOW = Refused(408, "too_slow", "the request came too slowly")
 FULL = Refused(503, "too_many_connections", "too many connections are open", headers={b"retry-after": b"1"})
 
@@ -81,6 +82,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.unread_since: float | None = None
         """Since when the client has not read what we sent."""
         self.is_refused = False
+        self.on_gone: Callable[[], None] | None = None
+        """To be called when the client of the request in hand hangs up."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         inner = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
@@ -96,6 +99,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self.book.closed(self.address, self)
         self.transport.forget()
         super().connection_lost(exc)
+        if self.on_gone is not None:
+            self.on_gone()
 
     def data_received(self, data: bytes) -> None:
         if self.is_refused or self.transport.is_lingering:
@@ -134,8 +139,20 @@ class BoundedProtocol(HttpToolsProtocol):
             self.refuse(TOO_LONG_URL)
         elif self.num_headers > self.limits.max_headers or self.head_bytes > self.limits.max_head_bytes:
             self.refuse(TOO_LARGE_HEAD)
+        elif refused := self._misframed():
+            self.refuse(refused)
         else:
             self._start()
+
+    def _misframed(self) -> Refused | None:
+        """Why it is not certain where the body ends, or what is in it, although the parser would go on."""
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1") or (codings and (codings != [b"chunked"] or version == "1.0")):
+            return MALFORMED
+        # httptools takes all that follows an Upgrade for another protocol, also the body of this very request.
+        has_body = codings or any(name == b"content-length" and value != b"0" for name, value in self.headers)
+        return UPGRADE if has_body and self.parser.should_upgrade() else None
 
     def _start(self) -> None:
         self.book.busy(self.address, self)
@@ -143,7 +160,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.owes_body = True
         super().on_headers_complete()
         cycle = self.cycle
-        self.scope["extensions"] = {IS_GONE: lambda: cycle.disconnected}  # type: ignore[dict-item]
+        if self.parser.should_upgrade():
+            cycle.keep_alive = False  # the parser reads no second request after one that asked for an upgrade
+        self.scope["extensions"] = {WHEN_GONE: self._when_gone}  # type: ignore[dict-item]
+
+    def _when_gone(self, call: Callable[[], None]) -> None:
+        """`call` once the client hangs up before its answer is complete; only the last one asked for is called."""
+        if self.cycle.disconnected:
+            call()
+        else:
+            self.on_gone = call
 
     def _is_still_answering(self) -> bool:
         """Whether a request follows on one that is not answered yet: it is dropped, and the connection closes."""
@@ -163,6 +189,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        self.on_gone = None
         self.book.waits(self.address, self, self.loop.time())
         super().on_response_complete()
 

@@ -23,7 +23,7 @@ REFUSED = (BackPressureError, DeploymentUnavailableError)
 
 
 class ReplicaCalls:
-    """Implements `Call` and `Width` of the gateway. Calls come from one event loop, `observe` from any thread."""
+    """Implements `Call`, `Ready` and `Width` of the gateway. Calls come from one event loop, `observe` from any thread."""
 
     def __init__(self) -> None:
         self._handles: dict[str, Any] = {}
@@ -35,8 +35,11 @@ class ReplicaCalls:
         for name in [name for name in self._handles if name not in statuses]:
             self._handles.pop(name, None)
 
+    def ready(self, revision: str) -> int:
+        return self._ready.get(revision, 0)
+
     def width(self, revision: str) -> int:
-        return max(1, self._ready.get(revision, 1))
+        return max(1, self.ready(revision))
 
     async def __call__(
         self, revision: str, items: Sequence[bytes], *, deadline: float, queued: int

@@ -77,6 +77,7 @@ class Door:
         self.gateway = Gateway(
             call=self.replicas,
             width=lambda revision: self.width,
+            ready=lambda revision: self.width if revision in self.replicas.deployed else 0,
             clock=SystemClock(),
             new_id=lambda: f"id-{next(numbers)}",
             policy=policy,

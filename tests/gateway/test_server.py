@@ -81,6 +81,24 @@ SMUGGLING = {
     "chunk longer than said": b"Transfer-Encoding: chunked\r\n\r\n3\r\nimage\r\n0\r\n\r\n",
     "line feed in chunk extension": b"Transfer-Encoding: chunked\r\n\r\n5;a\nb\r\nimage\r\n0\r\n\r\n",
     "null byte": b"X-A: b\0c\r\nContent-Length: 5\r\n\r\nimage",
+    "coded and chunked": b"Transfer-Encoding: gzip, chunked\r\n\r\n5\r\nimage\r\n0\r\n\r\n",
+    "chunked, chunked": b"Transfer-Encoding: chunked, chunked\r\n\r\n5\r\nimage\r\n0\r\n\r\n",
+    "identity": b"Transfer-Encoding: identity\r\n\r\nimage",
+    "chunked behind a control character": b"Transfer-Encoding: \x0bchunked\r\n\r\n5\r\nimage\r\n0\r\n\r\n",
+    "chunked with a parameter": b"Transfer-Encoding: chunked;q=1\r\n\r\n5\r\nimage\r\n0\r\n\r\n",
+    "empty coding and length": b"Transfer-Encoding:\r\nContent-Length: 5\r\n\r\nimage",
+    "list of lengths": b"Content-Length: 5, 5\r\n\r\nimage",
+    "hexadecimal length": b"Content-Length: 0x5\r\n\r\nimage",
+    "length in other digits": "Content-Length: ٥\r\n\r\nimage".encode(),
+    "empty length": b"Content-Length:\r\n\r\nimage",
+    "bare carriage return": b"X-A: b\rContent-Length: 5\r\n\r\nimage",
+    "negative chunk": b"Transfer-Encoding: chunked\r\n\r\n-5\r\nimage\r\n0\r\n\r\n",
+    "space after chunk size": b"Transfer-Encoding: chunked\r\n\r\n5 \r\nimage\r\n0\r\n\r\n",
+    "huge chunk": b"Transfer-Encoding: chunked\r\n\r\nffffffffffffffffff\r\nimage\r\n0\r\n\r\n",
+    "carriage return in chunk extension": b"Transfer-Encoding: chunked\r\n\r\n5;a\rb\r\nimage\r\n0\r\n\r\n",
+    "line feeds only": b"Transfer-Encoding: chunked\r\n\r\n5\nimage\n0\n\n",
+    "header without a colon": b"X-A\r\nContent-Length: 5\r\n\r\nimage",
+    "header without a name": b": b\r\nContent-Length: 5\r\n\r\nimage",
 }
 
 
@@ -90,6 +108,16 @@ def test_a_smuggling_shape_gets_one_400_and_the_connection_closes(door, port, sh
     received = exchange_raw(port, head(door, Content_Type="image/png") + shape + smuggled)
     assert statuses(received) == [400]
     assert works(door, port)
+
+
+def test_a_chunked_body_from_before_http_1_1_is_a_smuggling_shape_too(door, port):
+    chunked = head(door, Content_Type="image/png", Transfer_Encoding="chunked") + b"\r\n5\r\nimage\r\n0\r\n\r\n"
+    assert statuses(exchange_raw(port, chunked.replace(b"HTTP/1.1", b"HTTP/1.0"))) == [400]
+
+
+@pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/1.2", b"HTTP/2.0", b"HTTP/3", b"HTTPS/1.1"])
+def test_another_version_of_http_is_refused(door, port, version):
+    assert statuses(exchange_raw(port, b"GET /healthz " + version + b"\r\nHost: a\r\n\r\n")) == [400]
 
 
 def test_a_request_sent_before_the_last_was_answered_is_dropped_with_the_connection(door, port):
@@ -135,6 +163,17 @@ def test_dots_in_a_path_are_not_walked(door, port):
 def test_a_websocket_upgrade_is_an_ordinary_wrong_method(door, port):
     upgrade = head(door, method="GET", Upgrade="websocket", Connection="Upgrade", Sec_WebSocket_Version=13)
     assert statuses(exchange_raw(port, upgrade + b"\r\n"))[:1] == [405]
+
+
+def test_after_an_offered_upgrade_the_connection_closes_and_a_body_beside_it_is_refused_and_not_lost(door, port):
+    offer = {"Upgrade": "h2c", "Connection": "Upgrade, HTTP2-Settings", "HTTP2_Settings": "AAMAAABk"}
+    received = exchange_raw(port, head(door, method="GET", path="/digits/info", **offer) + b"\r\n")
+    assert statuses(received) == [200]
+    assert b"connection: close" in received
+    received = exchange_raw(port, head(door, Content_Type="image/png", Content_Length=5, **offer) + b"\r\nimage")
+    assert statuses(received) == [400]
+    assert b"upgrade_with_body" in received
+    assert door.replicas.calls == []
 
 
 def test_a_body_said_to_be_too_large_is_refused_unread_and_the_answer_arrives_while_the_client_still_sends(door, port):
