@@ -23,7 +23,7 @@ REFUSED = (BackPressureError, DeploymentUnavailableError)
 
 
 class ReplicaCalls:
-    """Implements `Call`, `Ready` and `Width` of the gateway. Calls come from one event loop, `observe` from any thread."""
+    """Implements `Call`, `Ready` and `Width`. Calls come from one event loop, `observe` from any thread."""
 
     def __init__(self) -> None:
         self._handles: dict[str, Any] = {}

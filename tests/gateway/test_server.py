@@ -11,11 +11,19 @@ import pytest
 
 from platformops.gateway.protocol import HttpLimits
 from platformops.gateway.server import bind
-from tests.gateway.door import exchange_raw, served, system
+from tests.gateway.door import Door, exchange_raw, served, system
 
 pytestmark = pytest.mark.real
 
 QUICK = HttpLimits(head_timeout_s=0.5, body_timeout_s=1.0, idle_timeout_s=1, linger_s=0.5)
+
+
+@pytest.fixture(scope="module")
+def standing():
+    """One gateway for requests that leave nothing behind: door and port."""
+    door = Door()
+    with served(door) as port:
+        yield door, port
 
 
 def head(door, *, path="/digits/predict", method="POST", who="predict", host="gateway", **headers):
@@ -58,7 +66,8 @@ def test_a_request_over_a_real_socket_is_answered_without_versions_in_the_header
         (b"GET /healthz HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer " + b"k" * 1_000_000 + b"\r\n\r\n", 431),
     ],
 )
-def test_a_head_that_is_too_large_is_refused(door, port, request_head, status):
+def test_a_head_that_is_too_large_is_refused(standing, request_head, status):
+    door, port = standing
     received = exchange_raw(port, request_head)
     assert statuses(received) == [status]
     assert json.loads(received.split(b"\r\n\r\n")[1])["error"]["request_id"]
@@ -103,7 +112,8 @@ SMUGGLING = {
 
 
 @pytest.mark.parametrize("shape", SMUGGLING.values(), ids=SMUGGLING)
-def test_a_smuggling_shape_gets_one_400_and_the_connection_closes(door, port, shape):
+def test_a_smuggling_shape_gets_one_400_and_the_connection_closes(standing, shape):
+    door, port = standing
     smuggled = b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n"
     received = exchange_raw(port, head(door, Content_Type="image/png") + shape + smuggled)
     assert statuses(received) == [400]
@@ -116,7 +126,8 @@ def test_a_chunked_body_from_before_http_1_1_is_a_smuggling_shape_too(door, port
 
 
 @pytest.mark.parametrize("version", [b"HTTP/0.9", b"HTTP/1.2", b"HTTP/2.0", b"HTTP/3", b"HTTPS/1.1"])
-def test_another_version_of_http_is_refused(door, port, version):
+def test_another_version_of_http_is_refused(standing, version):
+    _, port = standing
     assert statuses(exchange_raw(port, b"GET /healthz " + version + b"\r\nHost: a\r\n\r\n")) == [400]
 
 
@@ -148,7 +159,8 @@ def test_a_trailer_does_not_become_a_header(door, port):
         b"POST * HTTP/1.1\r\nHost: a\r\n",
     ],
 )
-def test_a_head_without_one_plain_host_is_refused(door, port, lines):
+def test_a_head_without_one_plain_host_is_refused(standing, lines):
+    _, port = standing
     received = exchange_raw(port, lines + b"Content-Length: 0\r\nConnection: close\r\n\r\n")
     assert statuses(received) in ([400], [401])
     assert (statuses(received) == [401]) == lines.startswith(b"POST *")
