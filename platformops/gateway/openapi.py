@@ -23,6 +23,7 @@ _REFUSALS = {
     "404": "No such route, system or revision.",
     "405": "The route does not take this method.",
     "408": "The request came too slowly.",
+    "409": "The Idempotency-Key came with another body before.",
     "413": "The body, the number of images or an image is too large.",
     "414": "The URL is too long.",
     "415": "The media type or encoding is not understood.",
@@ -33,6 +34,10 @@ _REFUSALS = {
     "503": "Overloaded or not ready; wait as Retry-After says.",
     "504": "No answer within the deadline of the system.",
 }
+_IDEMPOTENCY = (
+    "The same key with the same images within ten minutes gets the first answer again, marked by the header "
+    "Idempotency-Replayed; with others it is refused (409). A gateway that was restarted has forgotten it."
+)
 _BASE64 = {"type": "string", "contentEncoding": "base64", "minLength": 4}
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
 _PREDICT_BODY = {
@@ -195,13 +200,16 @@ def _parameters(route: GatewayRoute) -> list[JsonValue]:
         schema = {"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,62}$"}
         parameters.append({"name": "system", "in": "path", "required": True, "schema": schema})
     if route.handler == "predict":
-        parameters.append(_request_header("X-Request-Key", "Requests with equal keys go to the same revision."))
-        parameters.append(_request_header("X-PlatformOps-Revision", "A revision by name; needs the scope operate."))
+        parameters.append(_request_header("X-Request-Key", "Requests with equal keys go to the same revision.", 256))
+        parameters.append(
+            _request_header("X-PlatformOps-Revision", "A revision by name; needs the scope operate.", 256)
+        )
+        parameters.append(_request_header("Idempotency-Key", _IDEMPOTENCY, 255))
     return parameters
 
 
-def _request_header(name: str, description: str) -> dict[str, JsonValue]:
-    schema = {"type": "string", "maxLength": 256}
+def _request_header(name: str, description: str, max_length: int) -> dict[str, JsonValue]:
+    schema = {"type": "string", "minLength": 1, "maxLength": max_length, "pattern": "^[!-~]+$"}
     return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 
