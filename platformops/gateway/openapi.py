@@ -200,16 +200,14 @@ def _parameters(route: GatewayRoute) -> list[JsonValue]:
         schema = {"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,62}$"}
         parameters.append({"name": "system", "in": "path", "required": True, "schema": schema})
     if route.handler == "predict":
-        parameters.append(_request_header("X-Request-Key", "Requests with equal keys go to the same revision.", 256))
-        parameters.append(
-            _request_header("X-PlatformOps-Revision", "A revision by name; needs the scope operate.", 256)
-        )
-        parameters.append(_request_header("Idempotency-Key", _IDEMPOTENCY, 255))
+        parameters.append(_request_header("X-Request-Key", "Equal keys go to the same revision.", maxLength=256))
+        parameters.append(_request_header("X-PlatformOps-Revision", "A revision by name; needs the scope operate."))
+        parameters.append(_request_header("Idempotency-Key", _IDEMPOTENCY, pattern="^[!-~]{1,255}$"))
     return parameters
 
 
-def _request_header(name: str, description: str, max_length: int) -> dict[str, JsonValue]:
-    schema = {"type": "string", "minLength": 1, "maxLength": max_length, "pattern": "^[!-~]+$"}
+def _request_header(name: str, description: str, **limits: JsonValue) -> dict[str, JsonValue]:
+    schema = {"type": "string", **limits}
     return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 

@@ -76,6 +76,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Names and values of the headers so far."""
         self.url_bytes = 0
         self.num_headers = 0
+        self.body_bytes = 0
+        self.framing_bytes = 0
+        """Fed since the last byte of a body that is still incomplete."""
         self.is_head_complete = True
         self.body_due: float | None = None
         """When the body must be complete (loop time); None when none is missing."""
@@ -107,14 +110,25 @@ class BoundedProtocol(HttpToolsProtocol):
             return
         if self.is_head_complete and self.body_due is None:
             self.book.begins(self.address, self, self.loop.time())
+        body_bytes = self.body_bytes
         super().data_received(data)
-        if self.is_head_complete or self.is_refused:
+        if self.is_refused:
+            return
+        if self.is_head_complete:
+            self._bound_framing(len(data) if self.body_bytes == body_bytes else 0)
             return
         self.pending_bytes += len(data)
         if self.pending_bytes > self.limits.max_head_bytes + self.limits.max_url_bytes:
             self.refuse(TOO_LONG_URL if self.url_bytes > self.limits.max_url_bytes else TOO_LARGE_HEAD)
 
+    def _bound_framing(self, num_bytes: int) -> None:
+        """Chunk extensions and trailers are read and thrown away, but not without end."""
+        self.framing_bytes = self.framing_bytes + num_bytes if num_bytes and self.body_due is not None else 0
+        if self.framing_bytes > self.limits.max_head_bytes:
+            self.refuse(TOO_LARGE_HEAD)
+
     def on_message_begin(self) -> None:
+        self.body_bytes = self.framing_bytes = 0
         self.pending_bytes = self.head_bytes = self.url_bytes = self.num_headers = 0
         self.is_head_complete = False
         super().on_message_begin()
@@ -179,6 +193,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return True
 
     def on_body(self, body: bytes) -> None:
+        self.body_bytes += len(body)
         if not self.is_refused:
             super().on_body(body)
 

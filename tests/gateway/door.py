@@ -148,11 +148,13 @@ def exchange_long(port, pieces, *, timeout_s=40.0):
     """The same for pieces that may never end: they are made one by one, for as long as the server takes them."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
         received = b""
+        waiting = select.poll()
+        waiting.register(connection, select.POLLIN)
         with contextlib.suppress(ConnectionError):
             for piece in pieces:
                 connection.sendall(piece)
                 # What is answered meanwhile is read meanwhile: a reset would take it along.
-                while select.select([connection], [], [], 0)[0]:
+                while waiting.poll(0):
                     chunk = connection.recv(65536)
                     received += chunk
                     if not chunk:
