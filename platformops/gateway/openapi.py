@@ -38,8 +38,14 @@ _IDEMPOTENCY = (
     "The same key with the same images within ten minutes gets the first answer again, marked by the header "
     "Idempotency-Replayed; with others it is refused (409). A gateway that was restarted has forgotten it."
 )
-_BASE64 = {"type": "string", "contentEncoding": "base64", "minLength": 4}
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_BASE64 = {
+    "type": "string",
+    "contentEncoding": "base64",
+    "minLength": 4,
+    "pattern": "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+}
+_FILE = {"type": "string", "format": "binary", "minLength": 1}
+_BINARY = {"schema": _FILE}
 _PREDICT_BODY = {
     "required": True,
     "content": {
@@ -51,7 +57,7 @@ _PREDICT_BODY = {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                "properties": {"images": {"type": "array", "items": _FILE, "minItems": 1}},
                 "required": ["images"],
             }
         },
