@@ -68,6 +68,7 @@ async def serve() -> None:
         call=call, width=lambda _: 2, ready=lambda _: 2, clock=SystemClock(), new_id=new_id, policy=Policy()
     )  # fmt: skip
     key = new_key(scopes=("predict",), systems=("bench",), now=0.0)
+    assert key.put.value is not None
     gateway.world = renew(gateway.world, [_system()], [Entry(key.put.key, key.put.value, 1)])
     bound = bind("127.0.0.1", 0)
     print(json.dumps([bound.getsockname()[1], key.token]), flush=True)
@@ -200,7 +201,7 @@ def send(port: int, pieces: Iterator[bytes]) -> None:
 
 
 def growth_mib(process: psutil.Process, before: int) -> float:
-    return max(0, process.memory_info().rss - before) / 1024**2
+    return max(0, int(process.memory_info().rss) - before) / 1024**2
 
 
 def measure(*, short: bool) -> dict[str, float]:
