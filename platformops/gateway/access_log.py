@@ -28,6 +28,8 @@ def line(exchange: Exchange) -> str:
         "items": exchange.items,
         "body_bytes": exchange.body_bytes,
     }
+    if exchange.is_replay:
+        record["replay"] = True
     if exchange.code:
         record["code"] = exchange.code
     if exchange.fault:

@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from platformops.clock import Clock
-from platformops.gateway import openapi, routes
-from platformops.gateway.call import Call, Width
+from platformops.gateway import openapi, probes, routes
+from platformops.gateway.call import Call, Ready, Width
 from platformops.gateway.exchange import Exchange, Observer
 from platformops.gateway.metrics import GatewayMetrics
 from platformops.gateway.predicting import Predicting
@@ -43,23 +43,30 @@ class Gateway:
         *,
         call: Call,
         width: Width,
+        ready: Ready,
         clock: Clock,
         new_id: Callable[[], str],
         policy: Policy,
         observers: Iterable[Observer] = (),
     ) -> None:
         self.world = World()
+        self.is_draining = False
+        """Set before the server stops, so that whoever spreads traffic sends no more."""
         self.metrics = GatewayMetrics()
         self._predicting = Predicting(call=call, width=width, max_buffered_bytes=policy.max_buffered_bytes)
+        self._ready = ready
         self._clock = clock
         self._new_id = new_id
         self._policy = policy
         self._observers: tuple[Observer, ...] = (self.metrics, *observers)
         self._handlers: dict[str, Handler] = {
             "healthz": self._healthz,
+            "startupz": self._startupz,
+            "readyz": self._readyz,
             "openapi": self._openapi,
             "docs": self._docs,
             "metrics": self._metrics,
+            "ready": self._system_ready,
             "info": self._info,
             "predict": self._predict,
         }
@@ -112,7 +119,20 @@ class Gateway:
         return match.route.handler == "metrics" and self._policy.open_metrics and is_loopback
 
     async def _healthz(self, asked: Asked) -> Reply:
-        return Reply(200, b'{"status": "ok"}')
+        return probes.liveness()
+
+    async def _startupz(self, asked: Asked) -> Reply:
+        return probes.startup(self._phase)
+
+    async def _readyz(self, asked: Asked) -> Reply:
+        return probes.readiness(self._phase)
+
+    @property
+    def _phase(self) -> probes.Phase:
+        return probes.phase_of(is_world_read=self.world.is_read, is_draining=self.is_draining)
+
+    async def _system_ready(self, asked: Asked) -> Reply:
+        return probes.system_readiness(self.world.routes.get(self._served(asked).system.name), self._ready)
 
     async def _openapi(self, asked: Asked) -> Reply:
         return Reply(200, openapi.document_json())

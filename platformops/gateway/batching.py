@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from platformops.gateway.call import Answer, Call, ReplicaDied, RevisionUnavailable, RevisionUnknown
 
@@ -40,12 +40,16 @@ class ClientGone(Exception):
 class Waiting:
     """One request in a lane: its items leave in order, in one call or several."""
 
+    caller: str
     items: Sequence[bytes]
     deadline: float
-    is_gone: Callable[[], bool]
     done: asyncio.Future[list[Answer]]
     answers: list[Answer | None]
     sent: int = 0
+    num_calls: int = 0
+    """Calls on their way that carry items of it."""
+    is_gone: bool = False
+    """Its client has hung up."""
     missing: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -54,6 +58,11 @@ class Waiting:
     @property
     def unsent(self) -> int:
         return len(self.items) - self.sent
+
+    def settle_if_gone(self) -> None:
+        """A request without a client ends when no call holds its bytes any more."""
+        if self.is_gone and self.num_calls == 0 and not self.done.done():
+            self.done.set_exception(ClientGone())
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +77,7 @@ class Slice:
         waiting = self.waiting
         waiting.answers[self.start : self.stop] = answers
         waiting.missing -= self.stop - self.start
-        if waiting.missing == 0 and not waiting.done.done():
+        if waiting.missing == 0 and not waiting.is_gone and not waiting.done.done():
             waiting.done.set_result([a for a in waiting.answers if a is not None])
 
 
@@ -89,8 +98,8 @@ class Lane:
         self.in_flight = 0
         self._call = call
         self._width = width
-        self._callers: dict[str, deque[Waiting]] = {}
-        self._calls: set[asyncio.Task[None]] = set()
+        self._callers: dict[str, dict[Waiting, None]] = {}
+        self._calls: dict[asyncio.Task[None], list[Slice]] = {}
         self._retries_left = RETRY_FLOOR
 
     @property
@@ -107,63 +116,89 @@ class Lane:
         *,
         caller: str,
         deadline: float,
-        is_gone: Callable[[], bool] = lambda: False,
+        when_gone: Callable[[Callable[[], None]], None] = lambda call: None,
     ) -> list[Answer]:
         """One answer an item, at `deadline` (loop time) at the latest. Raises QueueFull at once, or ClientGone.
 
-        Callers take turns, so that one with a long queue does not starve the others.
+        Callers take turns, so that one with a long queue does not starve the others. `when_gone` is given what is to
+        be called when the client hangs up: the request then leaves the queue at once, and a call that carries
+        nothing else is cancelled.
         """
         if self.queued + len(items) > self.max_queue:
             raise QueueFull(self.revision)
         loop = asyncio.get_running_loop()
-        waiting = Waiting(items, deadline, is_gone, loop.create_future(), [None] * len(items))
-        self._callers.setdefault(caller, deque()).append(waiting)
+        waiting = Waiting(caller, items, deadline, loop.create_future(), [None] * len(items))
+        self._callers.setdefault(caller, {})[waiting] = None
         self.queued += len(items)
-        timer = loop.call_at(deadline, _expire, waiting)
+        timer = loop.call_at(deadline, self._expire, waiting)
+        when_gone(partial(self._hang_up, waiting))
         self._send()
         try:
             return await waiting.done
         finally:
             timer.cancel()
+            self._drop(waiting)
+
+    def _expire(self, waiting: Waiting) -> None:
+        self._drop(waiting)
+        if not waiting.done.done():
+            waiting.done.set_result([DEADLINE] * len(waiting.items))
+
+    def _hang_up(self, waiting: Waiting) -> None:
+        waiting.is_gone = True
+        self._drop(waiting)
+        waiting.settle_if_gone()
+        for call, batch in self._calls.items():
+            if all(s.waiting.is_gone for s in batch):
+                call.cancel()
+
+    def _drop(self, waiting: Waiting) -> None:
+        """Nothing more of it is sent."""
+        requests = self._callers.get(waiting.caller, {})
+        if waiting not in requests:
+            return
+        del requests[waiting]
+        self.queued -= waiting.unsent
+        if not requests:
+            del self._callers[waiting.caller]
 
     def _send(self) -> None:
         while self._callers and len(self._calls) < self._width():
-            batch = self._take()
-            if batch:
-                self._start(batch)
+            self._start(self._take())
 
     def _take(self) -> list[Slice]:
-        """Up to `batch` items, a request of each caller in turn; those that nobody waits for are left behind."""
+        """Up to `batch` items, a request of each caller in turn."""
         batch: list[Slice] = []
         room = self.batch
         while room and self._callers:
-            caller, requests = next(iter(self._callers.items()))
-            waiting = requests[0]
-            taken = 0 if _is_abandoned(waiting) else min(room, waiting.unsent)
-            if taken:
-                batch.append(Slice(waiting, waiting.sent, waiting.sent + taken))
-                waiting.sent += taken
-                room -= taken
-            self._leave(caller, requests, taken)
+            waiting = next(iter(next(iter(self._callers.values()))))
+            taken = min(room, waiting.unsent)
+            batch.append(Slice(waiting, waiting.sent, waiting.sent + taken))
+            waiting.sent += taken
+            room -= taken
+            self._took(waiting, taken)
         return batch
 
-    def _leave(self, caller: str, requests: deque[Waiting], taken: int) -> None:
-        """Account for `taken` items of the caller's first request, and let the next caller have its turn."""
-        waiting = requests[0]
-        if taken == 0 or waiting.unsent == 0:
-            requests.popleft()
-        self.queued -= taken or waiting.unsent
-        del self._callers[caller]
+    def _took(self, waiting: Waiting, taken: int) -> None:
+        """Account for `taken` items of a request, and let the next caller have its turn."""
+        self.queued -= taken
+        requests = self._callers.pop(waiting.caller)
+        if waiting.unsent == 0:
+            del requests[waiting]
         if requests:
-            self._callers[caller] = requests
+            self._callers[waiting.caller] = requests
 
     def _start(self, batch: list[Slice]) -> None:
+        for s in batch:
+            s.waiting.num_calls += 1
         task = asyncio.get_running_loop().create_task(self._carry(batch))
-        self._calls.add(task)
+        self._calls[task] = batch
         task.add_done_callback(self._returned)
 
     def _returned(self, task: asyncio.Task[None]) -> None:
-        self._calls.discard(task)
+        for s in self._calls.pop(task):
+            s.waiting.num_calls -= 1
+            s.waiting.settle_if_gone()
         self._send()
 
     async def _carry(self, batch: list[Slice]) -> None:
@@ -216,17 +251,3 @@ def _failure_of(error: Exception) -> Answer:
         case _:
             LOG.error("a call to a replica failed with %s: %s", type(error).__name__, error)
             return BROKEN
-
-
-def _is_abandoned(waiting: Waiting) -> bool:
-    if waiting.done.done():
-        return True
-    if waiting.is_gone():
-        waiting.done.set_exception(ClientGone())
-        return True
-    return False
-
-
-def _expire(waiting: Waiting) -> None:
-    if not waiting.done.done():
-        waiting.done.set_result([DEADLINE] * len(waiting.items))

@@ -50,6 +50,12 @@ class Call(Protocol):
         ...
 
 
+class Ready(Protocol):
+    """How many replicas of a revision take calls now, as far as is known; 0 for one that is not deployed."""
+
+    def __call__(self, revision: str) -> int: ...
+
+
 class Width(Protocol):
     """How many calls to a revision may be in flight: as many as it has replicas, and never less than one."""
 

@@ -29,6 +29,8 @@ class Exchange:
     items: int = 0
     body_bytes: int = 0
     is_body_read: bool = False
+    is_replay: bool = False
+    """Answered from memory, for an Idempotency-Key that came before; `items` and `revision` stay empty."""
     fault: str = ""
     """Type of an unexpected error on our side; for the log only."""
 

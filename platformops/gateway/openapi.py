@@ -1,6 +1,6 @@
 """The interface in OpenAPI 3.1, made from the route table, and one self-contained page that shows it.
 
-It names no system: who may call is told which one, and the page is open to all.
+It names no system: who may call is told which one.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ _REFUSALS = {
     "404": "No such route, system or revision.",
     "405": "The route does not take this method.",
     "408": "The request came too slowly.",
+    "409": "The Idempotency-Key came with another body before.",
     "413": "The body, the number of images or an image is too large.",
     "414": "The URL is too long.",
     "415": "The media type or encoding is not understood.",
@@ -33,8 +34,18 @@ _REFUSALS = {
     "503": "Overloaded or not ready; wait as Retry-After says.",
     "504": "No answer within the deadline of the system.",
 }
-_BASE64 = {"type": "string", "contentEncoding": "base64", "minLength": 4}
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_IDEMPOTENCY = (
+    "The same key with the same images within ten minutes gets the first answer again, marked by the header "
+    "Idempotency-Replayed; with others it is refused (409). A gateway that was restarted has forgotten it."
+)
+_BASE64 = {
+    "type": "string",
+    "contentEncoding": "base64",
+    "minLength": 4,
+    "pattern": "^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$",
+}
+_FILE = {"type": "string", "format": "binary", "minLength": 1}
+_BINARY = {"schema": _FILE}
 _PREDICT_BODY = {
     "required": True,
     "content": {
@@ -46,7 +57,7 @@ _PREDICT_BODY = {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "properties": {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}},
+                "properties": {"images": {"type": "array", "items": _FILE, "minItems": 1}},
                 "required": ["images"],
             }
         },
@@ -103,6 +114,14 @@ _SCHEMAS: dict[str, JsonValue] = {
             "limits": {"type": "object", "additionalProperties": {"type": "number"}},
         },
     },
+    "Probe": {
+        "type": "object",
+        "required": ["status"],
+        "properties": {
+            "status": {"enum": ["ok", "started", "ready"]},
+            "replicas": {"type": "object", "additionalProperties": {"type": "integer", "minimum": 1}},
+        },
+    },
     "Error": {
         "type": "object",
         "required": ["error"],
@@ -121,17 +140,24 @@ _SCHEMAS: dict[str, JsonValue] = {
     },
 }
 _SUMMARIES = {
-    "healthz": "Whether the gateway is alive.",
+    "healthz": "Liveness: whether the gateway answers at all; restart it when it does not.",
+    "startupz": "Startup: whether systems and keys have been read; 503 until then.",
+    "readyz": "Readiness: whether requests should be sent here; 503 while it starts or is about to stop.",
     "openapi": "This description.",
     "docs": "This description as a page.",
     "metrics": "Metrics in the Prometheus text format.",
+    "ready": "Whether every revision of a system that gets traffic has a replica that takes calls; 503 if not.",
     "info": "Revision, traffic weights, classes and limits of a system.",
     "predict": "Predict one image or many; one prediction an image, in order.",
 }
+_PROBED = {"application/json": {"schema": {"$ref": "#/components/schemas/Probe"}}}
 _OK: dict[str, JsonValue] = {
     "predict": {"application/json": {"schema": {"$ref": "#/components/schemas/Predictions"}}},
     "info": {"application/json": {"schema": {"$ref": "#/components/schemas/Info"}}},
-    "healthz": {"application/json": {"schema": {"type": "object"}}},
+    "healthz": _PROBED,
+    "startupz": _PROBED,
+    "readyz": _PROBED,
+    "ready": _PROBED,
     "openapi": {"application/json": {"schema": {"type": "object"}}},
     "docs": {"text/html": {"schema": {"type": "string"}}},
     "metrics": {"text/plain": {"schema": {"type": "string"}}},
@@ -180,13 +206,14 @@ def _parameters(route: GatewayRoute) -> list[JsonValue]:
         schema = {"type": "string", "pattern": "^[a-z0-9][a-z0-9._-]{0,62}$"}
         parameters.append({"name": "system", "in": "path", "required": True, "schema": schema})
     if route.handler == "predict":
-        parameters.append(_request_header("X-Request-Key", "Requests with equal keys go to the same revision."))
+        parameters.append(_request_header("X-Request-Key", "Equal keys go to the same revision.", maxLength=256))
         parameters.append(_request_header("X-PlatformOps-Revision", "A revision by name; needs the scope operate."))
+        parameters.append(_request_header("Idempotency-Key", _IDEMPOTENCY, pattern="^[!-~]{1,255}$"))
     return parameters
 
 
-def _request_header(name: str, description: str) -> dict[str, JsonValue]:
-    schema = {"type": "string", "maxLength": 256}
+def _request_header(name: str, description: str, **limits: JsonValue) -> dict[str, JsonValue]:
+    schema = {"type": "string", **limits}
     return {"name": name, "in": "header", "required": False, "description": description, "schema": schema}
 
 

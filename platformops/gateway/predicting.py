@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from platformops.gateway import rates, router
 from platformops.gateway.batching import ClientGone, Lane, QueueFull
 from platformops.gateway.bodies import items_of, media_type
 from platformops.gateway.call import Answer, Call, Width
+from platformops.gateway.replays import Replays, digest_of, idempotency_key
 from platformops.gateway.replies import Refused, Reply, predictions
 from platformops.gateway.request import CLIENT_CLOSED, Asked, header, read_body
 from platformops.gateway.served import Served, World
@@ -27,6 +29,7 @@ class Predicting:
         self._width = width
         self._buffered_bytes = 0
         self._max_buffered_bytes = max_buffered_bytes
+        self._replays = Replays()
         self._buckets: dict[tuple[str, str], rates.Bucket] = {}
 
     async def predict(self, asked: Asked, served: Served, world: World) -> Reply:
@@ -34,14 +37,25 @@ class Predicting:
         self._check_rate(asked, served)
         revision = asked.exchange.revision = _revision(asked, served, world)
         kind, parameters = media_type(asked.headers)
+        again = idempotency_key(asked.headers)
         max_items = min(served.limits.max_items, served.limits.max_queue)
         with self._lane(revision, served) as lane, self._buffer() as reserve:
             body = await read_body(asked, served.limits.max_body_bytes, reserve)
             items = items_of(body, kind, parameters, max_items=max_items)
-            asked.exchange.items = len(items)
-            answers = await _submit(asked, lane, items, served.limits.timeout_s)
-        asked.exchange.model_version = answers[0].model_version
-        return predictions(asked.exchange.request_id, revision, answers)
+            answer = partial(_answer, asked, lane, items, served.limits.timeout_s)
+            return await (self._once(asked, served, again, items, answer) if again else answer())
+
+    async def _once(
+        self, asked: Asked, served: Served, again: bytes, items: list[bytes], answer: Callable[[], Awaitable[Reply]]
+    ) -> Reply:
+        """What `answer` makes, or made for the same Idempotency-Key of the same caller before."""
+        key = (asked.identity.key_id if asked.identity else "", served.system.name, again)
+        pin = header(asked.headers, b"x-platformops-revision") or b""
+        reply, is_replay = await self._replays.once(key, digest_of([pin, *items]), answer, now=asked.started)
+        if is_replay:
+            asked.exchange.is_replay = True
+            asked.exchange.revision = ""  # it had no part in this: a second answer must not count as its success
+        return reply
 
     def _check_rate(self, asked: Asked, served: Served) -> None:
         rate = served.limits.max_requests_per_s
@@ -92,10 +106,17 @@ class Predicting:
             self._buffered_bytes -= reserved
 
 
+async def _answer(asked: Asked, lane: Lane, items: list[bytes], timeout_s: float) -> Reply:
+    asked.exchange.items = len(items)
+    answers = await _submit(asked, lane, items, timeout_s)
+    asked.exchange.model_version = answers[0].model_version
+    return predictions(asked.exchange.request_id, lane.revision, answers)
+
+
 async def _submit(asked: Asked, lane: Lane, items: list[bytes], timeout_s: float) -> list[Answer]:
     caller = asked.identity.key_id if asked.identity else ""
     try:
-        return await lane.submit(items, caller=caller, deadline=asked.started + timeout_s, is_gone=asked.is_gone)
+        return await lane.submit(items, caller=caller, deadline=asked.started + timeout_s, when_gone=asked.when_gone)
     except QueueFull:
         raise _overloaded("as many requests wait as this system allows") from None
     except ClientGone:

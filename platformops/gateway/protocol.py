@@ -18,12 +18,13 @@ from uvicorn.server import ServerState
 
 from platformops.gateway.connections import Connections
 from platformops.gateway.replies import Refused, refusal
-from platformops.gateway.request import IS_GONE
+from platformops.gateway.request import WHEN_GONE
 from platformops.gateway.transport import LingeringTransport
 
 TOO_LONG_URL = Refused(414, "url_too_long", "the URL is too long")
 TOO_LARGE_HEAD = Refused(431, "headers_too_large", "the headers are too large or too many")
 MALFORMED = Refused(400, "bad_request", "this is not a well-formed HTTP request")
+UPGRADE = Refused(400, "upgrade_with_body", "send the request again without the Upgrade header")
 TOO_SLOW = Refused(408, "too_slow", "the request came too slowly")
 FULL = Refused(503, "too_many_connections", "too many connections are open", headers={b"retry-after": b"1"})
 
@@ -75,12 +76,17 @@ class BoundedProtocol(HttpToolsProtocol):
         """Names and values of the headers so far."""
         self.url_bytes = 0
         self.num_headers = 0
+        self.body_bytes = 0
+        self.framing_bytes = 0
+        """Fed since the last byte of a body that is still incomplete."""
         self.is_head_complete = True
         self.body_due: float | None = None
         """When the body must be complete (loop time); None when none is missing."""
         self.unread_since: float | None = None
         """Since when the client has not read what we sent."""
         self.is_refused = False
+        self.on_gone: Callable[[], None] | None = None
+        """To be called when the client of the request in hand hangs up."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         inner = cast("asyncio.Transport", transport)  # uvloop's is one in all but its class
@@ -96,20 +102,33 @@ class BoundedProtocol(HttpToolsProtocol):
         self.book.closed(self.address, self)
         self.transport.forget()
         super().connection_lost(exc)
+        if self.on_gone is not None:
+            self.on_gone()
 
     def data_received(self, data: bytes) -> None:
         if self.is_refused or self.transport.is_lingering:
             return
         if self.is_head_complete and self.body_due is None:
             self.book.begins(self.address, self, self.loop.time())
+        body_bytes = self.body_bytes
         super().data_received(data)
-        if self.is_head_complete or self.is_refused:
+        if self.is_refused:
+            return
+        if self.is_head_complete:
+            self._bound_framing(len(data) if self.body_bytes == body_bytes else 0)
             return
         self.pending_bytes += len(data)
         if self.pending_bytes > self.limits.max_head_bytes + self.limits.max_url_bytes:
             self.refuse(TOO_LONG_URL if self.url_bytes > self.limits.max_url_bytes else TOO_LARGE_HEAD)
 
+    def _bound_framing(self, num_bytes: int) -> None:
+        """Chunk extensions and trailers are read and thrown away, but not without end."""
+        self.framing_bytes = self.framing_bytes + num_bytes if num_bytes and self.body_due is not None else 0
+        if self.framing_bytes > self.limits.max_head_bytes:
+            self.refuse(TOO_LARGE_HEAD)
+
     def on_message_begin(self) -> None:
+        self.body_bytes = self.framing_bytes = 0
         self.pending_bytes = self.head_bytes = self.url_bytes = self.num_headers = 0
         self.is_head_complete = False
         super().on_message_begin()
@@ -134,8 +153,20 @@ class BoundedProtocol(HttpToolsProtocol):
             self.refuse(TOO_LONG_URL)
         elif self.num_headers > self.limits.max_headers or self.head_bytes > self.limits.max_head_bytes:
             self.refuse(TOO_LARGE_HEAD)
+        elif refused := self._misframed():
+            self.refuse(refused)
         else:
             self._start()
+
+    def _misframed(self) -> Refused | None:
+        """Why it is not certain where the body ends, or what is in it, although the parser would go on."""
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        version = self.parser.get_http_version()
+        if version not in ("1.0", "1.1") or (codings and (codings != [b"chunked"] or version == "1.0")):
+            return MALFORMED
+        # httptools takes all that follows an Upgrade for another protocol, also the body of this very request.
+        has_body = codings or any(name == b"content-length" and value != b"0" for name, value in self.headers)
+        return UPGRADE if has_body and self.parser.should_upgrade() else None
 
     def _start(self) -> None:
         self.book.busy(self.address, self)
@@ -143,7 +174,16 @@ class BoundedProtocol(HttpToolsProtocol):
         self.transport.owes_body = True
         super().on_headers_complete()
         cycle = self.cycle
-        self.scope["extensions"] = {IS_GONE: lambda: cycle.disconnected}  # type: ignore[dict-item]
+        if self.parser.should_upgrade():
+            cycle.keep_alive = False  # the parser reads no second request after one that asked for an upgrade
+        self.scope["extensions"] = {WHEN_GONE: self._when_gone}  # type: ignore[dict-item]
+
+    def _when_gone(self, call: Callable[[], None]) -> None:
+        """`call` once the client hangs up before its answer is complete; only the last one asked for is called."""
+        if self.cycle.disconnected:
+            call()
+        else:
+            self.on_gone = call
 
     def _is_still_answering(self) -> bool:
         """Whether a request follows on one that is not answered yet: it is dropped, and the connection closes."""
@@ -153,6 +193,7 @@ class BoundedProtocol(HttpToolsProtocol):
         return True
 
     def on_body(self, body: bytes) -> None:
+        self.body_bytes += len(body)
         if not self.is_refused:
             super().on_body(body)
 
@@ -163,6 +204,7 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        self.on_gone = None
         self.book.waits(self.address, self, self.loop.time())
         super().on_response_complete()
 

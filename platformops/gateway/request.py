@@ -16,8 +16,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = Sequence[tuple[bytes, bytes]]
 
-IS_GONE = "platformops.is_gone"
-"""ASGI extension of our server: a function that tells whether the client has hung up."""
+WHEN_GONE = "platformops.when_gone"
+"""ASGI extension of our server: takes a function to call once the client has hung up."""
 CLIENT_CLOSED = 499
 """Never sent, since nobody is there to read it; it keeps those requests apart in log and metrics."""
 
@@ -40,11 +40,12 @@ class Asked:
         headers: Headers = self.scope["headers"]
         return headers
 
-    @property
-    def is_gone(self) -> Callable[[], bool]:
+    def when_gone(self, call: Callable[[], None]) -> None:
+        """`call` once the client hangs up before it is answered: at once where it already has."""
         extensions = self.scope.get("extensions") or {}
-        is_gone: Callable[[], bool] = extensions.get(IS_GONE, _never)
-        return is_gone
+        register: Callable[[Callable[[], None]], None] | None = extensions.get(WHEN_GONE)
+        if register is not None:
+            register(call)
 
     def may(self, scope: str) -> bool:
         return self.identity is not None and self.identity.may(scope, system=self.system)
@@ -109,7 +110,3 @@ def _has_body(headers: Headers) -> bool:
     return any(
         name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0") for name, value in headers
     )
-
-
-def _never() -> bool:
-    return False

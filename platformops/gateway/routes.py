@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from platformops.gateway.replies import Refused
 
 OPEN = None
-"""No key needed: liveness, and a description of the interface that names no system."""
+"""No key needed. Probes only, which tell of no system: whoever adds another route here gives a reason beside it."""
 SYSTEM = re.compile(rb"[a-z0-9][a-z0-9._-]{0,62}")
 HOST = re.compile(rb"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
@@ -27,9 +27,12 @@ class GatewayRoute:
 
 ROUTES = (
     GatewayRoute("GET", "/healthz", OPEN, "healthz"),
-    GatewayRoute("GET", "/openapi.json", OPEN, "openapi"),
-    GatewayRoute("GET", "/docs", OPEN, "docs"),
+    GatewayRoute("GET", "/startupz", OPEN, "startupz"),
+    GatewayRoute("GET", "/readyz", OPEN, "readyz"),
+    GatewayRoute("GET", "/openapi.json", "predict", "openapi"),
+    GatewayRoute("GET", "/docs", "predict", "docs"),
     GatewayRoute("GET", "/metrics", "operate", "metrics"),
+    GatewayRoute("GET", "/{system}/ready", "predict", "ready"),
     GatewayRoute("GET", "/{system}/info", "predict", "info"),
     GatewayRoute("POST", "/{system}/predict", "predict", "predict"),
 )

@@ -26,6 +26,8 @@ class World:
     routes: Routes = field(default_factory=dict)
     keys: tuple[Entry, ...] = ()
     """What the store holds under `key/`: hashes, scopes and systems."""
+    is_read: bool = False
+    """Whether this came from the store; until then nobody can be let in."""
 
 
 def limits_of(serve: Mapping[str, object]) -> ServeSpec:
@@ -44,6 +46,7 @@ def renew(world: World, systems: Iterable[System], keys: Iterable[Entry]) -> Wor
         systems={name: one for name, one in served.items() if one is not None},
         routes=latest(world.routes, (system.route for system in up if system.route is not None)),
         keys=tuple(keys),
+        is_read=True,
     )
 
 

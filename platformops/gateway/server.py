@@ -93,9 +93,12 @@ class HttpServer:
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            due = loop.time() + SWEEP_S
             await asyncio.sleep(SWEEP_S)
-            for connection in self._book.overdue(before=loop.time() - self._limits.head_timeout_s):
+            # Late ourselves, we cannot tell who was: bytes that nobody read yet wait in the kernel.
+            now = loop.time() - (late_s if (late_s := loop.time() - due) > SWEEP_S else 0.0)
+            for connection in self._book.overdue(before=now - self._limits.head_timeout_s):
                 connection.give_up_on_head()
             for other in list(self._server.server_state.connections):
                 if isinstance(other, BoundedProtocol):
-                    other.sweep(loop.time())
+                    other.sweep(now)

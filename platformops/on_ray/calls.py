@@ -24,7 +24,7 @@ REFUSED = (BackPressureError, DeploymentUnavailableError)
 
 
 class ReplicaCalls:
-    """Implements `Call` and `Width` of the gateway. Calls come from one event loop, `observe` from any thread."""
+    """Implements `Call`, `Ready` and `Width`. Calls come from one event loop, `observe` from any thread."""
 
     def __init__(self) -> None:
         self._handles: dict[str, Any] = {}
@@ -40,8 +40,11 @@ class ReplicaCalls:
         for name in [name for name in self._handles if name not in same]:
             self._drop(name)
 
+    def ready(self, revision: str) -> int:
+        return self._ready.get(revision, 0)
+
     def width(self, revision: str) -> int:
-        return max(1, self._ready.get(revision, 1))
+        return max(1, self.ready(revision))
 
     async def __call__(
         self, revision: str, items: Sequence[bytes], *, deadline: float, queued: int

@@ -67,6 +67,7 @@ class GatewayProcess:
         self._gateway = Gateway(
             call=self._calls,
             width=self._calls.width,
+            ready=self._calls.ready,
             clock=SystemClock(),
             new_id=new_request_id,
             policy=settings.policy,
@@ -112,6 +113,7 @@ class GatewayProcess:
     def stop(self) -> None:
         """Every accepted request has been answered on return."""
         self._stopped.set()
+        self._gateway.is_draining = True
         self._server.stop()
         for thread in self._threads:
             thread.join(timeout=CALL_TIMEOUT_S)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ APP_FILE = "app.py"
 """Beside the model where the app is a file of the user's own."""
 MAX_MESSAGE_CHARS = 200
 TOO_LARGE = frozenset({"too_many_pixels"})
+MAX_DECODED_BYTES = 64 * 1024 * 1024
 STUCK_TIMEOUTS = 3.0
 """A batch older than this many deadlines will be answered to nobody: the replica is stuck."""
 NOT_FINITE = Answer(500, code="model_output_invalid", message="the model gave no finite answer for this image")
@@ -59,19 +60,44 @@ def _app_of(directory: Path) -> App:
 
 def answer(served: Served, items: Sequence[bytes]) -> list[Answer]:
     """One answer an item; an item that cannot be read costs the others nothing."""
-    decode = partial(served.app.decode, max_pixels=served.max_pixels)
-    decoded = [_attempt(partial(decode, item)) for item in items]
-    good = [image for image in decoded if not isinstance(image, Answer)]
-    predicted = iter(_predict(served, good)) if good else iter(())
-    return [one if isinstance(one, Answer) else next(predicted) for one in decoded]
+    rows = [row for decoded in _in_bounds(_decoded(served, items)) for row in _transformed(served, decoded)]
+    good = [row for row in rows if not isinstance(row, Answer)]
+    predicted = iter(_predict(served, np.stack(good))) if good else iter(())
+    return [row if isinstance(row, Answer) else next(predicted) for row in rows]
 
 
-def _predict(served: Served, images: Sequence[Batch]) -> list[Answer]:
-    """Answers for decoded images: together, and one by one when a shape among them cannot be transformed."""
-    operations = served.predictor.operations
-    batch = _attempt(partial(served.app.transform, images, operations))
+def _decoded(served: Served, items: Sequence[bytes]) -> Iterator[Batch | Answer]:
+    for item in items:
+        yield _attempt(partial(served.app.decode, item, max_pixels=served.max_pixels))
+
+
+def _in_bounds(decoded: Iterable[Batch | Answer]) -> Iterator[list[Batch | Answer]]:
+    """Neighbours together until their pixels take MAX_DECODED_BYTES: a few kilobytes each may hold 75 MB of them."""
+    together: list[Batch | Answer] = []
+    num_bytes = 0
+    for one in decoded:
+        together.append(one)
+        num_bytes += 0 if isinstance(one, Answer) else one.nbytes
+        if num_bytes >= MAX_DECODED_BYTES:
+            yield together
+            together, num_bytes = [], 0
+    if together:
+        yield together
+
+
+def _transformed(served: Served, decoded: Sequence[Batch | Answer]) -> list[Batch | Answer]:
+    """Rows for the model: made together, and one by one when a shape among them cannot be transformed."""
+    images = [image for image in decoded if not isinstance(image, Answer)]
+    batch = _attempt(partial(served.app.transform, images, served.predictor.operations)) if images else ()
     if isinstance(batch, Answer):
-        return [batch] if len(images) == 1 else [_predict(served, [image])[0] for image in images]
+        if len(decoded) == 1:
+            return [batch]
+        return [row for one in decoded for row in _transformed(served, [one])]
+    rows = iter(batch)
+    return [one if isinstance(one, Answer) else next(rows) for one in decoded]
+
+
+def _predict(served: Served, batch: Batch) -> list[Answer]:
     outputs = served.predictor(batch)
     finite = [bool(np.isfinite(row).all()) for row in outputs]
     encoded = served.app.encode(np.nan_to_num(outputs), served.predictor.classes)

@@ -1,7 +1,11 @@
 """Rows of every kind of source; a bad file is reported by itself, a bad source is refused as a whole."""
 
+import io
 import os
+import pickle
 import sys
+import tarfile
+import zipfile
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +14,7 @@ import pytest
 
 from platformops.apps.image import decode, parts, rows
 from platformops.apps.image.packaged import encode_png
-from platformops.errors import DataRefused
+from platformops.errors import BadInput, DataRefused
 
 PIXEL = encode_png(np.zeros((1, 1), np.uint8))
 
@@ -139,12 +143,66 @@ def test_missing_cells_are_reported_by_row(tmp_path):
     assert [row.problem for row in everything(tmp_path / "a.parquet")] == ["has no label", "has no image bytes"]
 
 
+def test_labels_that_are_no_finite_number_or_no_name_are_reported_by_row(tmp_path):
+    write_table(tmp_path / "a.parquet", image=[PIXEL] * 4, label=[float("nan"), float("inf"), 1e300, 2.0])
+    found = everything(tmp_path / "a.parquet")
+    assert [bool(row.problem) for row in found] == [True, True, False, False]
+    assert "not a number" in found[0].problem
+    write_table(tmp_path / "b.parquet", image=[PIXEL] * 2, label=["x" * 201, "x" * 200])
+    assert [bool(row.problem) for row in everything(tmp_path / "b.parquet")] == [True, False]
+
+
+class Trap:
+    """Leaves a file behind where it is unpickled."""
+
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return (open, (str(self.canary), "w"))
+
+
+def trapped(kind, trap):
+    buffer = io.BytesIO()
+    match kind:
+        case "npy":
+            np.save(buffer, np.array([trap], dtype=object), allow_pickle=True)
+        case "npz":
+            np.savez(buffer, images=np.array([trap], dtype=object))
+        case "tar":
+            with tarfile.open(fileobj=buffer, mode="w") as archive:
+                archive.addfile(tarfile.TarInfo("../../escaped"), io.BytesIO())
+        case "zip":
+            with zipfile.ZipFile(buffer, "w") as archive:
+                archive.writestr("../../escaped", pickle.dumps(trap))
+        case _:
+            buffer.write(pickle.dumps(trap))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["pkl", "pt", "joblib", "npy", "npz", "tar", "zip"])
+def test_pickles_and_archives_are_neither_a_source_nor_an_image_and_are_never_opened(tmp_path, kind):
+    root, canary = tmp_path / "source", tmp_path / "canary"
+    (root / "cat").mkdir(parents=True)
+    (root / "cat" / f"a.{kind}").write_bytes(trapped(kind, Trap(canary)))
+    with pytest.raises(DataRefused):
+        parts(str(root / "cat" / f"a.{kind}"), {})
+    (row,) = everything(root)
+    with pytest.raises(BadInput, match="not a JPEG, PNG or WebP"):
+        decode(row.content)
+    assert not canary.exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["source"]
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
         ({"photo": [PIXEL], "label": [1]}, "no column 'image'"),
         ({"image": [PIXEL], "kind": [1]}, "no column 'label'"),
         ({"image": ["text"], "label": [1]}, "holds string, not encoded image bytes"),
+        ({"image": [PIXEL], "label": [[1, 2]]}, "'label' holds list.*, not names or numbers of classes"),
+        ({"image": [PIXEL], "label": [b"\x80\x04."]}, "'label' holds binary, not names or numbers of classes"),
+        ({"image": [PIXEL], "label": [{"a": 1}]}, "'label' holds struct.*, not names or numbers of classes"),
     ],
 )
 def test_a_table_without_the_right_columns_is_refused(tmp_path, columns, message):

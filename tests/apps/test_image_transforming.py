@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from platformops.apps.contract import Operation
+from platformops.apps.image.operations import settle
 from platformops.apps.image.transforming import augment, transform
+from platformops.errors import BadInput
 
 CHANCE = [
     Operation("crop", {"random": 12, "padding": 2}),
@@ -110,6 +112,26 @@ def test_a_cutout_hides_at_most_its_square():
     hidden = (augment(rows, [Operation("cutout", 4)], np.random.default_rng(0)) != rows).any(axis=3).sum(axis=(1, 2))
     assert hidden.max() <= 16
     assert hidden.min() >= 1
+
+
+@pytest.mark.parametrize("value", [{"resize": 224}, {"crop": 224}, {"crop": {"random": 224}}, {"resize": 4096}])
+@pytest.mark.parametrize("shape", [(1, 60_000, 3), (60_000, 1, 1)])
+def test_a_line_of_pixels_is_refused_before_it_grows_to_gigabytes(value, shape):
+    ((name, size),) = value.items()
+    with pytest.raises(BadInput, match="too long and narrow") as refused:
+        transform([np.zeros(shape, np.uint8)], [Operation(name, size)])
+    assert refused.value.code == "extreme_shape"
+
+
+def test_a_line_of_pixels_among_the_first_rows_does_not_decide_how_the_others_are_prepared():
+    samples = [np.zeros((1, 60_000, 3), np.uint8), np.zeros((300, 400, 3), np.uint8)]
+    settled = settle([Operation("resize", 224), Operation("crop", "center")], samples)
+    assert settled.input_shape == (224, 224, 3)
+
+
+def test_a_large_image_may_still_be_made_smaller():
+    panorama = np.zeros((100, 300_000, 1), np.uint8)
+    assert transform([panorama], [Operation("resize", 50)]).shape == (1, 50, 150_000, 1)
 
 
 def test_a_batch_that_needs_nothing_is_not_copied():

@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import itertools
 import json
+import resource
+import select
 import socket
 import threading
 import time
@@ -77,6 +79,7 @@ class Door:
         self.gateway = Gateway(
             call=self.replicas,
             width=lambda revision: self.width,
+            ready=lambda revision: self.width if revision in self.replicas.deployed else 0,
             clock=SystemClock(),
             new_id=lambda: f"id-{next(numbers)}",
             policy=policy,
@@ -138,12 +141,64 @@ def served(door, limits=HttpLimits()):  # noqa: B008  frozen
 
 def exchange_raw(port, *pieces, timeout_s=12.0):
     """Send bytes as they are and read until the server closes; the bytes that came back."""
+    return exchange_long(port, pieces, timeout_s=timeout_s)
+
+
+def exchange_long(port, pieces, *, timeout_s=40.0):
+    """The same for pieces that may never end: they are made one by one, for as long as the server takes them."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout_s) as connection:
         received = b""
+        waiting = select.poll()
+        waiting.register(connection, select.POLLIN)
         with contextlib.suppress(ConnectionError):
             for piece in pieces:
                 connection.sendall(piece)
+                # What is answered meanwhile is read meanwhile: a reset would take it along.
+                while waiting.poll(0):
+                    chunk = connection.recv(65536)
+                    received += chunk
+                    if not chunk:
+                        break
         with contextlib.suppress(ConnectionError):
             while chunk := connection.recv(65536):
                 received += chunk
     return received
+
+
+def head(door, *, path="/digits/predict", method="POST", who="predict", host="gateway", **headers):
+    lines = [f"{method} {path} HTTP/1.1"]
+    if host is not None:
+        lines.append(f"Host: {host}")
+    if who:
+        lines.append(f"Authorization: Bearer {door.tokens[who]}")
+    lines += [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
+    return "\r\n".join(lines).encode() + b"\r\n"
+
+
+def predict_head(door, **headers):
+    return head(door, **{"Content_Type": "image/png", **headers})
+
+
+def statuses(received):
+    return [int(line.split()[1]) for line in received.split(b"\r\n") if line.startswith(b"HTTP/1.1 ")]
+
+
+def works(door, port):
+    response = httpx.post(
+        f"http://127.0.0.1:{port}/digits/predict",
+        headers={**door.auth(), "content-type": "image/png"},
+        content=b"image",
+    )
+    return response.status_code == 200
+
+
+def await_true(condition, timeout_s=5.0):
+    until = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.005)
+
+
+def rss_bytes():
+    with open("/proc/self/statm") as f:
+        return int(f.read().split()[1]) * resource.getpagesize()

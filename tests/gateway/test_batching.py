@@ -139,17 +139,91 @@ def test_an_item_whose_deadline_passed_in_the_queue_is_answered_and_never_sent()
     run(go())
 
 
-def test_a_client_that_hung_up_is_not_worked_for():
+class Line:
+    """A client's connection: remembers what to call when it hangs up."""
+
+    def __init__(self):
+        self.hang_up = None
+
+    def __call__(self, call):
+        self.hang_up = call
+
+
+def test_a_client_that_hung_up_leaves_the_queue_at_once_and_is_not_worked_for():
     async def go():
-        replica = Replica()
-        lane = lane_of(replica)
-        first, gone = submit(lane, "1"), submit(lane, "2", is_gone=lambda: True)
+        replica, line = Replica(), Line()
+        lane = lane_of(replica, max_queue=2)
+        first, gone = submit(lane, "1"), submit(lane, "2", "3", when_gone=line)
         await settle()
-        await replica.release()
+        assert lane.is_full
+        line.hang_up()
+        assert lane.queued == 0
         with pytest.raises(ClientGone):
             await gone
+        await replica.release()
         await first
         assert replica.calls == [[b"1"]]
+
+    run(go())
+
+
+def test_a_client_that_hung_up_before_it_was_queued_is_not_worked_for():
+    async def go():
+        replica = Replica()
+        with pytest.raises(ClientGone):
+            await submit(lane_of(replica), "1", when_gone=lambda call: call())
+        assert replica.calls == []
+
+    run(go())
+
+
+def test_a_call_that_only_clients_who_hung_up_waited_for_is_cancelled_and_the_next_one_leaves():
+    async def go():
+        replica, line, other = Replica(), Line(), Line()
+        lane = lane_of(replica)
+        gone, alone, last = submit(lane, "1", when_gone=line), submit(lane, "2", when_gone=other), submit(lane, "3")
+        await settle()
+        line.hang_up()
+        await settle()
+        assert isinstance(gone.exception(), ClientGone)
+        assert replica.calls == [[b"1"], [b"2", b"3"]]
+        assert (lane.queued, lane.in_flight) == (0, 2)
+        other.hang_up()
+        await settle()
+        assert not alone.done(), "its bytes are on their way with those of another"
+        await replica.release()
+        assert isinstance(alone.exception(), ClientGone)
+        assert (await last)[0].json == b"<3>"
+        assert lane.is_idle
+
+    run(go())
+
+
+def test_a_large_request_whose_client_hung_up_sends_no_more_of_itself():
+    async def go():
+        replica, line = Replica(), Line()
+        lane = lane_of(replica, batch=2)
+        gone, other = submit(lane, *"abcdef", when_gone=line), submit(lane, "x", caller="b")
+        await settle()
+        line.hang_up()
+        await settle()
+        assert replica.calls == [[b"a", b"b"], [b"x"]]
+        await replica.release()
+        assert isinstance(gone.exception(), ClientGone)
+        assert (await other)[0].is_ok
+        assert (lane.queued, lane.in_flight) == (0, 0)
+
+    run(go())
+
+
+def test_requests_past_their_deadline_make_room_in_the_queue_although_no_call_returns():
+    async def go():
+        replica = Replica()
+        lane = lane_of(replica, max_queue=2)
+        first, late = submit(lane, "1"), submit(lane, "2", "3", timeout_s=0.05)
+        assert {a.code for a in await late} == {"deadline_exceeded"}
+        assert lane.queued == 0
+        first.cancel()
 
     run(go())
 

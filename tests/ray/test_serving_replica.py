@@ -4,9 +4,11 @@ import json
 from dataclasses import replace
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
+from platformops.apps.contract import Operation
 from platformops.clock import ManualClock
 from platformops.errors import ArtifactCorrupt
 from platformops.gateway.served import limits_of
@@ -53,6 +55,31 @@ def test_answers_do_not_depend_on_what_travelled_with_them(served):
 def test_an_image_with_too_many_pixels_is_413_by_its_header(served):
     answer = replica.answer(served, [png(side=200)])[0]
     assert (answer.status, answer.code) == (413, "too_many_pixels")
+
+
+def test_many_small_files_of_many_pixels_are_not_all_decoded_at_once(served):
+    held = []
+
+    def transform(images, operations):
+        held.append(sum(image.nbytes for image in images))
+        return np.zeros((len(images), *served.predictor.params.input_shape), np.uint8)
+
+    def decode(item, *, max_pixels):
+        return np.zeros((4000, 4000, 1), np.uint8)
+
+    wide = replace(served, app=replace(served.app, decode=decode, transform=transform))
+    assert [a.status for a in replica.answer(wide, [b"x"] * 20)] == [200] * 20
+    assert max(held) < replica.MAX_DECODED_BYTES + 16_000_000
+    assert len(held) == 4
+
+
+def test_a_shape_that_cannot_be_transformed_is_answered_by_itself(served):
+    line = np.zeros((1, 9_000), np.uint8)
+    answers = replica.answer(
+        replace(served, predictor=replace(served.predictor, operations=(Operation("resize", 4096),))),
+        [b"garbage", cv2.imencode(".png", line)[1].tobytes()],
+    )
+    assert [(a.status, a.code) for a in answers] == [(422, "unsupported_format"), (422, "extreme_shape")]
 
 
 def test_outputs_that_are_not_numbers_are_an_error_of_that_item_only(served):

@@ -63,16 +63,18 @@ def _turbo_jpeg(header: Header) -> Batch:
     except ValueError as exc:
         if TOLERATED in str(exc):
             return cast(Batch, simplejpeg.decode_jpeg(header.content, colorspace=colours, strict=False))
-        code = "truncated" if "Premature end" in str(exc) else "corrupt"
-        raise BadInput(code, f"the JPEG is damaged: {exc}") from None
+        # What a library says of a damaged file goes to clients too, and may speak of its insides: it is not repeated.
+        if "Premature end" in str(exc):
+            raise BadInput("truncated", "the JPEG is cut off") from None
+        raise BadInput("corrupt", "the JPEG is damaged") from None
 
 
 def _opencv(header: Header) -> Batch:
     mode = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION if header.format == "jpeg" else cv2.IMREAD_UNCHANGED
     try:
         decoded = cv2.imdecode(np.frombuffer(header.content, dtype=np.uint8), mode)
-    except cv2.error as exc:
-        raise BadInput("corrupt", f"the {header.format} image cannot be decoded: {exc.err}") from None
+    except cv2.error:
+        raise BadInput("corrupt", f"the {header.format} image cannot be decoded") from None
     if decoded is None:
         raise BadInput("truncated", f"the {header.format} image is cut off or damaged")
     return _rgb(_eight_bit(decoded))

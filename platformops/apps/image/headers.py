@@ -54,8 +54,8 @@ def _jpeg(content: bytes) -> Header:
         raise BadInput("corrupt", f"the JPEG has more than {MAX_JPEG_SCANS} scans")
     try:
         height, width, colour, _ = simplejpeg.decode_jpeg_header(content)
-    except ValueError as exc:
-        raise BadInput("corrupt", f"the JPEG header cannot be read: {exc}") from None
+    except ValueError:
+        raise BadInput("corrupt", "the JPEG header cannot be read") from None
     exif = content.find(b"Exif\0\0", 0, 65_536)
     orientation = exif_orientation(content[exif + 6 : exif + 65_536]) if exif > 0 else 1
     return Header("jpeg", height, width, colour, orientation, content)

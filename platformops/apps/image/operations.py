@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 from collections.abc import Callable, Mapping, Sequence
 
 from platformops.apps.contract import Batch, Operation, Preparation
 from platformops.apps.image.geometry import MAX_SIDE, pair, unit_range
 from platformops.apps.image.transforming import transform
-from platformops.errors import SpecError
+from platformops.errors import BadInput, SpecError
 from platformops.store.records import Json
 
 CROP_KEYS = ("random", "padding", "scale")
@@ -50,6 +51,7 @@ def settle(found: Sequence[Operation], samples: Sequence[Batch]) -> Preparation:
     settled = list(found)
     if not any(operation.name == "channels" for operation in settled):
         settled.insert(0, Operation("channels", max(sample.shape[2] for sample in samples)))
+    samples = _usable(samples, settled)
     stored = next((i for i, operation in enumerate(settled) if is_random(operation)), len(settled))
     if not any(fixes_size(operation) for operation in settled[:stored]):
         sizes = {transform([sample], settled[:stored]).shape[1:3] for sample in samples}
@@ -63,6 +65,16 @@ def settle(found: Sequence[Operation], samples: Sequence[Batch]) -> Preparation:
     mean, std = _normalization(settled)
     height, width, channels = transform(samples[:1], settled).shape[1:]
     return Preparation(tuple(settled), stored, (height, width, channels), mean, std)
+
+
+def _usable(samples: Sequence[Batch], operations: Sequence[Operation]) -> Sequence[Batch]:
+    """The samples without those that preparation will quarantine; all of them where none is left."""
+    usable = []
+    for sample in samples:
+        with contextlib.suppress(BadInput):
+            transform([sample], operations)
+            usable.append(sample)
+    return usable or samples
 
 
 def is_random(operation: Operation) -> bool:

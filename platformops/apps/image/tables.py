@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
@@ -16,6 +17,7 @@ from platformops.store.records import Json
 LABELS = ("label_name", "label", "class")
 """Columns that are tried for the label, in this order: a name tells people more than a number."""
 IDS = ("id", "file", "file_name", "path")
+MAX_LABEL_CHARS = 200
 BATCH_ROWS = 64
 MIN_IMAGE_BYTES = 43
 """The smallest image there is, a GIF of one pixel: a row cannot hold less."""
@@ -92,11 +94,21 @@ def _group_rows(file: pq.ParquetFile, group: int, at: int, wanted: Sequence[str]
 def _row(name: str, content: object, label: object) -> Row:
     if isinstance(content, Mapping):  # the image type of some libraries: {"bytes", "path"}
         content = content.get("bytes")
-    if label is None:
-        return Row(name, b"", "", problem="has no label")
+    problem = _problem_of(label)
+    if problem:
+        return Row(name, b"", "", problem=problem)
     if not isinstance(content, bytes):
         return Row(name, b"", str(label), problem="has no image bytes")
     return Row(name, content, str(label))
+
+
+def _problem_of(label: object) -> str:
+    """Why this is the name of no class; empty when it is one."""
+    if label is None:
+        return "has no label"
+    if isinstance(label, float) and not math.isfinite(label):
+        return f"has the label {label}, which is not a number"
+    return f"has a label of more than {MAX_LABEL_CHARS} characters" if len(str(label)) > MAX_LABEL_CHARS else ""
 
 
 def _columns(url: str, schema: pa.Schema, options: Mapping[str, Json]) -> tuple[str, str]:
@@ -110,6 +122,11 @@ def _columns(url: str, schema: pa.Schema, options: Mapping[str, Json]) -> tuple[
             )
     if not _holds_bytes(schema.field(image).type):
         raise DataRefused(f"{url}: column {image!r} holds {schema.field(image).type}, not encoded image bytes")
+    if not _holds_labels(schema.field(label).type):
+        raise DataRefused(
+            f"{url}: column {label!r} holds {schema.field(label).type}, not names or numbers of classes",
+            remedy="name another column: data.columns: {label: ...}",
+        )
     return image, label
 
 
@@ -119,6 +136,16 @@ def _holds_bytes(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _holds_bytes(kind.value_type)
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_fixed_size_binary(kind))
+
+
+def _holds_labels(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _holds_labels(kind.value_type)
+    is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind)
+    return bool(
+        is_text or pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+        or pa.types.is_null(kind)
+    )  # fmt: skip
 
 
 def _refuse_bomb(url: str, group: pq.RowGroupMetaData, columns: tuple[str, str]) -> None:

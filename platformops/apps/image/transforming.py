@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from platformops.apps.contract import Batch, Images, Operation
+from platformops.apps.contract import MAX_PIXELS, Batch, Images, Operation
 from platformops.apps.image.geometry import central, covering, pair, resized, shorter_side, unit_range
+from platformops.errors import BadInput
 from platformops.store.records import Json
 
 MAX_ASPECT = 4 / 3
@@ -18,7 +19,7 @@ MAX_ASPECT = 4 / 3
 def transform(images: Images, operations: Sequence[Operation]) -> Batch:
     """Images (height, width, channels) -> one batch; random operations take their deterministic counterpart.
 
-    All results must have one size, which the operations of a Preparation see to.
+    All results must have one size, which the operations of a Preparation see to. Raises BadInput (`extreme_shape`).
     """
     if isinstance(images, np.ndarray) and not any(changes(images, operation) for operation in operations):
         return images
@@ -68,7 +69,7 @@ def _with_channels(image: Batch, channels: Json) -> Batch:
 
 def _resize(image: Batch, value: Json) -> Batch:
     if isinstance(value, int):
-        return resized(image, shorter_side(image.shape[0], image.shape[1], value))
+        return _grown(image, shorter_side(image.shape[0], image.shape[1], value))
     size = pair(value)
     assert size is not None
     return resized(image, size)
@@ -81,8 +82,19 @@ def _crop(image: Batch, value: Json) -> Batch:
     assert size is not None
     scales = isinstance(value, Mapping) and "scale" in value
     if scales or image.shape[0] < size[0] or image.shape[1] < size[1]:
-        image = resized(image, covering(image.shape[0], image.shape[1], size))
+        image = _grown(image, covering(image.shape[0], image.shape[1], size))
     return central(image, size)
+
+
+def _grown(image: Batch, size: tuple[int, int]) -> Batch:
+    """The image in a size that follows from its own shape; a line of pixels would grow to gigabytes."""
+    if size[0] * size[1] > max(MAX_PIXELS, image.shape[0] * image.shape[1]):
+        raise BadInput(
+            "extreme_shape",
+            f"the image is {image.shape[1]}x{image.shape[0]} pixels, too long and narrow to be scaled",
+            remedy="cut it to the part that matters",
+        )
+    return resized(image, size)
 
 
 def _random_crop(batch: Batch, value: Mapping[str, Json], rng: np.random.Generator) -> Batch:
