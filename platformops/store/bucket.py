@@ -42,7 +42,7 @@ class BucketArtifacts:
             return bool(self._manifests(fingerprint))
 
     def staging(self, fingerprint: str) -> Path:
-        with named(f"the cache {self._cache}", f"making room for {fingerprint}"):
+        with named(f"the cache {self._cache}", f"making room for {fingerprint}", at=self._cache):
             return self._staging.make(fingerprint)
 
     def discard(self, staging: Path) -> None:

@@ -17,6 +17,7 @@ from platformops.store.directory import DirectoryArtifacts
 from platformops.store.manifest import digest_of
 from platformops.store.records import ABSENT, Store
 from platformops.store.sqlite import SqliteStore
+from platformops.store.trouble import named
 
 Say = Callable[[str], None]
 """Called once something is acknowledged: from then on it must be there whatever happens."""
@@ -94,10 +95,12 @@ def artifacts_in(folder: Path) -> DirectoryArtifacts:
 
 
 def stage_files(artifacts: DirectoryArtifacts, fingerprint: str) -> Path:
+    """What a stage would write: its own errors are the worker's to name."""
     staging = artifacts.staging(fingerprint)
-    for name, content in FILES.items():
-        (staging / name).parent.mkdir(exist_ok=True)
-        (staging / name).write_bytes(content)
+    with named("the stage", "writing"):
+        for name, content in FILES.items():
+            (staging / name).parent.mkdir(exist_ok=True)
+            (staging / name).write_bytes(content)
     return staging
 
 

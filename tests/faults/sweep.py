@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -84,7 +85,9 @@ class Sweep:
         raised = [line.removeprefix(FAILED) for line in said if line.startswith(FAILED)]
         try:
             point.operation.check(self._at, [line for line in said if not line.startswith(FAILED)])
-            problem = "; ".join(line for line in raised[:1] if not line.startswith("PlatformError")) + "; ".join(raised[1:])
+            problem = "; ".join(line for line in raised[:1] if not line.startswith("PlatformError")) + "; ".join(
+                raised[1:]
+            )
         except Exception as error:  # whatever goes wrong afterwards is what is looked for
             problem = f"{type(error).__name__}: {error}"
         return Outcome(point, was_met, problem)
@@ -98,19 +101,19 @@ class Sweep:
         shutil.rmtree(self._at, ignore_errors=True)
         shutil.copytree(self._before[operation.name], self._at)
         go_read, go = os.pipe()
-        said, say = os.pipe()
+        said, say = socket.socketpair()
         child = os.fork()
         if child == 0:
             os.close(go)
             _act(operation, self._at, go_read, say)
-        for fd in (go_read, say):
-            os.close(fd)
+        os.close(go_read)
+        say.close()
         log = self._folder / "calls.log"
         try:
             with attached(child, log=log, fault=fault):
                 with suppress(BrokenPipeError):  # the fault was met at the very wait for this word
                     os.write(go, b"!")
-                with os.fdopen(said, encoding="utf-8") as lines:
+                with said, said.makefile(encoding="utf-8") as lines:
                     told = [line.strip() for line in lines]
                 os.waitpid(child, 0)
         finally:
@@ -118,11 +121,11 @@ class Sweep:
         return told, log
 
 
-def _act(operation: Operation, folder: Path, go: int, said: int) -> None:
+def _act(operation: Operation, folder: Path, go: int, said: socket.socket) -> None:
     """The victim: does the operation, and once more when it failed, then ends without a word more."""
 
     def say(text: str) -> None:
-        os.write(said, f"{text}\n".encode())
+        said.sendall(f"{text}\n".encode())  # not write(): that call is for faults to meet
 
     try:
         os.read(go, 1)
