@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from platformops.errors import ArtifactCorrupt
-from platformops.store.manifest import Manifest, digest_of, parsed, publishable, verify
+from platformops.store.manifest import LARGEST_BYTES, Manifest, digest_of, parsed, publishable, verify
 from platformops.store.staging import FILES, Staging
 from platformops.store.trouble import named
 
@@ -123,11 +123,14 @@ class DirectoryArtifacts:
             raise ArtifactCorrupt("is a link, not a directory")
         try:
             with os.fdopen(os.open(folder / MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-                return file.read()
+                content = file.read(LARGEST_BYTES + 1)
         except OSError as exc:
             if exc.errno not in _GONE:
                 raise
             raise ArtifactCorrupt(f"{MANIFEST} is missing") from exc
+        if len(content) > LARGEST_BYTES:
+            raise ArtifactCorrupt(f"{MANIFEST} is larger than a manifest can be")
+        return content
 
     def _move_aside(self, fingerprint: str, reason: str) -> None:
         if not os.path.lexists(self._root / fingerprint):

@@ -27,6 +27,8 @@ MIGRATIONS = (
     "CREATE TABLE commits (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL)",
     "INSERT INTO commits VALUES (1, 0)",
 )
+FULL_BYTES = 64 * 1024
+"""What SQLite wants at once at most: its shared index and a few pages."""
 BUSY_TIMEOUT_S = 30.0  # longer than any write of ours: only a stopped process holds the lock that long
 
 _TROUBLES = {  # by prefix of SQLite's error name, the longer prefix first
@@ -98,8 +100,8 @@ class StoreFile:
         what, remedy = next((said for start, said in _TROUBLES.items() if name.startswith(start)), (str(exc), None))
         if name.startswith("SQLITE_CANTOPEN"):
             what, remedy = self._why_not_opened()
-        if name == "SQLITE_FULL":
-            what = f"{what}{self._disk()}"
+        if full := self._full_disk(asked=name == "SQLITE_FULL"):
+            what, remedy = f"the disk is full; {full}", _TROUBLES["SQLITE_FULL"][1]
         return StoreUnavailable(f"{self.place}: {what} ({exc})", remedy=remedy)
 
     def _why_not_opened(self) -> tuple[str, str]:
@@ -116,9 +118,12 @@ class StoreFile:
                 return "too many files are open", "raise the limit: ulimit -n"
         return "it cannot be opened", "make the file and its folder readable and writable for this user"
 
-    def _disk(self) -> str:
-        with suppress(OSError):  # the disk that cannot even be asked has been named by its file
-            return f"; {disk_of(self.path)}"
+    def _full_disk(self, *, asked: bool) -> str:
+        """The disk by name when it is full: SQLite says so of some files only, and calls the rest an I/O error."""
+        with suppress(OSError):  # a disk that cannot even be asked: the failure itself is said
+            disk = disk_of(self.path)
+            if asked or disk.free_bytes < FULL_BYTES or disk.free_inodes == 0:
+                return str(disk)
         return ""
 
     def _migrate(self, connection: sqlite3.Connection) -> None:

@@ -42,7 +42,7 @@ def why_not() -> str:
 
 def under(fault: Fault, command: Sequence[str], *, log: Path) -> list[str]:
     """`command` as it runs with the fault; calls are counted for each of its processes and threads on its own."""
-    return ["strace", "-f", "--seccomp-bpf", "-o", str(log), *_options(fault), *command]
+    return ["strace", "-f", "-o", str(log), *_options(fault), *command]
 
 
 @contextmanager

@@ -63,6 +63,7 @@ class TcpProxy:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # lets the connections hear of their end
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.num_connections += 1
@@ -70,12 +71,13 @@ class TcpProxy:
         is_broken = True
         try:
             if self.weather.is_down:
-                return
+                raise ConnectionResetError
             answers, upstream = await asyncio.open_connection("127.0.0.1", self._target)
-            pumps = [self._pump(reader, upstream, answers=False), self._pump(answers, writer, answers=True)]
-            await asyncio.gather(*pumps)
+            async with asyncio.TaskGroup() as pumps:
+                pumps.create_task(self._pump(reader, upstream, answers=False))
+                pumps.create_task(self._pump(answers, writer, answers=True))
             is_broken = False
-        except OSError:
+        except* OSError:
             pass  # a broken connection is what this is for: both sides are told below
         finally:
             for side in (writer, upstream):
@@ -103,4 +105,5 @@ def _close(side: asyncio.StreamWriter, is_broken: bool) -> None:
     if is_broken:
         with suppress(OSError):
             side.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+        side.transport.abort()
     side.close()
