@@ -44,7 +44,7 @@ def read(context, name="read"):
 """
 SPEC = """system: demo
 stages:
-  - {name: write, uses: "stages:write", retries: 3}
+  - {name: write, uses: "stages:write", retries: 3, with: {size: 2000}}
   - {name: read, uses: "stages:read", needs: [write]}
 """
 

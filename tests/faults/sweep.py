@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from platformops.errors import PlatformError
-from tests.faults.operations import OPERATIONS, Operation
+from tests.faults.operations.every import OPERATIONS
+from tests.faults.operations.record import Operation
 from tests.faults.system_calls import Fault, attached, counted, was_injected, why_not
 
 KILL = "signal=KILL"

@@ -7,7 +7,7 @@ import pytest
 
 from platformops.pipeline.records import RunState
 from tests.faults import small_disk, system_calls
-from tests.faults.pipelines import Pipeline, last_json
+from tests.faults.pipelines import SPEC, Pipeline, last_json
 from tests.faults.processes import wait_until
 from tests.faults.system_calls import Fault
 
@@ -54,7 +54,7 @@ def test_a_folder_that_this_user_may_not_write_is_named_and_what_is_there_stays(
     place = pipeline.home.root / part
     os.chown(place, 0, 0)
     place.chmod(0o500)
-    (pipeline.root / "demo.yaml").write_text((pipeline.root / "demo.yaml").read_text() + "    with: {name: other}\n")
+    (pipeline.root / "demo.yaml").write_text(SPEC.replace("2000", "3000"))
     command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all"]
     code, out, err = answer(pipeline.start([*command, *pipeline.command("run", "demo.yaml")]))
     assert code in (1, 3), (out, err)
@@ -90,7 +90,7 @@ def test_slow_syncs_make_a_run_slow_and_nobody_takes_it_for_dead(tmp_path):
 @pytest.mark.parametrize("call", ["fdatasync", "fsync", "rename", "pwrite64"])
 def test_a_disk_that_fails_once_in_a_run_is_said_and_the_next_run_finishes_it(tmp_path, call):
     pipeline = Pipeline(tmp_path)
-    broken = Fault(call, "3+", "error=EIO")
+    broken = Fault(call, "2+", "error=EIO")
     command = system_calls.under(broken, pipeline.command("run", "demo.yaml", "--json"), log=tmp_path / "log")
     code, out, err = answer(pipeline.start(command))
     assert system_calls.was_injected(tmp_path / "log")

@@ -1,4 +1,4 @@
-"""A disk that is full: said with its name and what is needed, nothing half there, and all goes on once there is room."""
+"""A full disk: said with its name and what is needed, nothing half there, and all goes on once there is room."""
 
 import json
 import os

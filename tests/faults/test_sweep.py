@@ -3,6 +3,8 @@
 import pytest
 
 from tests.faults import system_calls
+from tests.faults.operations.on_store import check_puts, no_store, put_two
+from tests.faults.operations.record import Operation
 from tests.faults.sweep import Sweep, sampled
 
 pytestmark = [
@@ -24,7 +26,6 @@ def test_a_sample_of_all_file_system_calls_may_be_the_last_or_fail(tmp_path):
 
 def test_a_product_that_acknowledges_too_early_is_found_out(tmp_path):
     """The sweep itself can fail: a write that is said to be there before it is."""
-    from tests.faults.operations import Operation, check_puts, no_store, put_two
 
     def too_early(folder, say):
         say("new/0")
