@@ -1,6 +1,6 @@
 """What kill -9 costs: a fast pipeline whose processes are killed at random, and every write cut off at every call.
 
-python benchmarks/durability.py [--short]
+python benchmarks/durability.py [--short] [--kills N]
 
 Each pipeline has eight steps in two worker processes with their guards, ends in a registered model version, and is hit
 by one SIGKILL at a random moment, of the runner, of a worker or of a guard; a third of them is hit once more while the
@@ -65,8 +65,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="fewer kills and points; under two minutes")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    parser.add_argument("--kills", type=int, help="so many of them instead")
     asked = parser.parse_args()
     kills, points = (30, ["--points", "400"]) if asked.short else (300, [])
+    kills = asked.kills or kills
     with tempfile.TemporaryDirectory(prefix="durability-") as folder:
         tally = kill_pipelines(Path(folder), kills, random.Random(asked.seed))
     swept = sweep([*points, "--seed", str(asked.seed % 1000)])

@@ -19,7 +19,7 @@ from platformops.pipeline.wire import DISK_FULL, STOPPED, Launcher, News, StepRe
 from platformops.store.artifacts import Artifacts
 from platformops.store.records import JsonObject
 from platformops.store.room import bytes_below, fullest, in_bytes
-from platformops.store.trouble import NO_SPACE
+from platformops.store.trouble import NO_SPACE, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,8 @@ class Attempts:
 
     def _request(self, step: Step, inputs: Mapping[str, Path], staging: Path) -> StepRequest:
         scratch = self._scratch(step.fingerprint)
-        scratch.mkdir(parents=True, exist_ok=True)
+        with named(f"scratch in {self._home.scratch}", f"making room for {step.stage.name}", at=self._home.scratch):
+            scratch.mkdir(parents=True, exist_ok=True)
         return StepRequest(
             stage=step.stage.name,
             uses=step.stage.uses,

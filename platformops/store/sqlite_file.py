@@ -106,13 +106,14 @@ class StoreFile:
 
     def _why_not_opened(self) -> tuple[str, str]:
         folder = self.path.parent
-        if not folder.is_dir():
-            return f"the folder {folder} does not exist", f"create it: mkdir -p {folder}"
-        if self.path.is_dir():
-            return "it is a folder", "name a file in it"
         try:
-            with self.path.open("rb"):
-                pass
+            if not folder.is_dir():
+                return f"the folder {folder} does not exist", f"create it: mkdir -p {folder}"
+            if self.path.is_dir():
+                return "it is a folder", "name a file in it"
+            if os.statvfs(folder).f_flag & os.ST_RDONLY:
+                return "it is read-only, as its whole disk is", f"mount {disk_of(folder).mount} writable"
+            self.path.open("rb").close()
         except OSError as exc:
             if exc.errno in (errno.EMFILE, errno.ENFILE):
                 return "too many files are open", "raise the limit: ulimit -n"

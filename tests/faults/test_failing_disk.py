@@ -1,6 +1,7 @@
 """A disk that is slow, that cannot be written any more, or that this user may not write: said at once, nothing lost."""
 
 import os
+import shutil
 import subprocess
 
 import pytest
@@ -12,7 +13,6 @@ from tests.faults.processes import wait_until
 from tests.faults.system_calls import Fault
 
 pytestmark = pytest.mark.real
-NOBODY = 65534
 needs_disk = pytest.mark.skipif(bool(small_disk.why_not()), reason=small_disk.why_not())
 needs_strace = pytest.mark.skipif(bool(system_calls.why_not()), reason=system_calls.why_not())
 
@@ -31,7 +31,7 @@ def test_a_run_on_a_read_only_disk_ends_at_once_with_words_and_loses_nothing(tmp
         code, out, err = answer(pipeline.start(pipeline.command("run", "demo.yaml", "--json")))
         assert code == 3, err
         assert "it is read-only" in err
-        assert "fix: make the file and its folder writable" in err
+        assert f"fix: mount {disk.root} writable" in err
         assert "Traceback" not in out + err
         assert last_json(out)["error"]["exit_code"] == 3
         disk.remount("rw")
@@ -40,25 +40,21 @@ def test_a_run_on_a_read_only_disk_ends_at_once_with_words_and_loses_nothing(tmp
         assert [s.manifest_digest for s in again.steps] == [s.manifest_digest for s in first.steps]
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="permissions are tried as another user")
+WITHOUT_POWERS = ["setpriv", *(f"--{kind}=-dac_override,-dac_read_search" for kind in ("bounding-set", "inh-caps"))]
+"""Before a command of root's, who may otherwise write whatever the modes of files say."""
+
+
+@pytest.mark.skipif(os.getuid() != 0 or shutil.which("setpriv") is None, reason="needs root and setpriv")
 @pytest.mark.parametrize("part", ["", "artifacts", "logs", "scratch"])
-def test_a_folder_that_this_user_may_not_write_is_named_and_what_is_there_stays(tmp_path, part):
-    pipeline = Pipeline(tmp_path / "project", tmp_path / "home")
+def test_a_folder_that_may_not_be_written_is_named_with_a_fix_and_what_is_there_stays(tmp_path, part):
+    pipeline = Pipeline(tmp_path)
     first = pipeline.run()
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_uid == 0 and not folder.stat().st_mode & 0o001:
-            folder.chmod(folder.stat().st_mode | 0o011)
-    for where, folders, names in os.walk(tmp_path):
-        for name in (*folders, *names):
-            os.chown(os.path.join(where, name), NOBODY, NOBODY)
     place = pipeline.home.root / part
-    os.chown(place, 0, 0)
     place.chmod(0o500)
-    (pipeline.root / "demo.yaml").write_text(SPEC.replace("2000", "3000"))
-    command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--inh-caps=-all"]
-    code, out, err = answer(pipeline.start([*command, *pipeline.command("run", "demo.yaml")]))
+    (pipeline.root / "demo.yaml").write_text(SPEC.replace("2000", "3000").replace("retries: 3", "retries: 0"))
+    code, out, err = answer(pipeline.start([*WITHOUT_POWERS, *pipeline.command("run", "demo.yaml", "--json")]))
     assert code in (1, 3), (out, err)
-    assert str(place) in out + err
+    assert str(place) in out
     assert "fix: " in out + err
     assert "Traceback" not in out + err
     place.chmod(0o700)
