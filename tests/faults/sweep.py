@@ -70,9 +70,12 @@ class Sweep:
         for point in points:
             yield self._outcome(point)
 
+    def log_of(self, operation: Operation) -> Path:
+        """Every file-system call of the operation, from its beginning to its end, under no fault."""
+        return self._victim(operation, None)[1]
+
     def _faults(self, operation: Operation) -> Iterator[Fault]:
-        _, log = self._victim(operation, None)
-        calls = counted(log)
+        calls = counted(self.log_of(operation))
         for call, times in sorted(calls.items()):
             yield from (Fault(call, n, KILL) for n in range(1, times + 1))
             for error, meets in ERRORS.items():

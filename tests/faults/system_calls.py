@@ -48,9 +48,9 @@ def under(fault: Fault, command: Sequence[str], *, log: Path) -> list[str]:
 
 
 @contextmanager
-def attached(pid: int, *, log: Path, fault: Fault | None = None, calls: str = FILE_CALLS) -> Iterator[None]:
-    """Traces a running process from here to its end, and counts from here."""
-    options = _options(fault) if fault else ["-e", f"trace={calls}"]
+def attached(pid: int, *, log: Path, fault: Fault | None = None) -> Iterator[None]:
+    """Traces a running process from here to its end, and counts from here; without a fault the log names paths."""
+    options = _options(fault) if fault else ["-y", "-s", "256", "-e", f"trace={FILE_CALLS}"]
     tracer = subprocess.Popen(["strace", "-f", "-p", str(pid), "-o", str(log), *options], stderr=subprocess.PIPE)
     assert tracer.stderr is not None
     try:
