@@ -11,6 +11,7 @@ PlatformError                 exit 1
 ├── StoreError
 │   ├── StoreConflict         somebody else wrote first
 │   └── StoreUnavailable      exit 3
+├── DiskFull                  no room for what must be written; names the disk
 ├── LeaseLost                 a newer owner has the fencing token
 ├── ArtifactCorrupt           a digest does not match; names the file
 ├── InvalidTransition         a state machine was asked for a move that is not in its table
@@ -86,6 +87,10 @@ class StoreConflict(StoreError):
 
 class StoreUnavailable(StoreError):
     exit_code = 3
+
+
+class DiskFull(PlatformError):
+    pass
 
 
 class LeaseLost(PlatformError):

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from platformops.errors import ArtifactCorrupt
 from platformops.frameworks.records import EpochReport
 from platformops.frameworks.torch_optimizer import SlowWeights, optimizer_tensors, restore_optimizer
-from platformops.frameworks.weights import check_weights
+from platformops.frameworks.weights import check_weights, disk_errors
 from platformops.store.records import Json
 
 TENSORS = "training.safetensors"
@@ -56,7 +56,8 @@ class TorchCheckpoint:
         tensors |= {OPTIMIZER + name: value for name, value in optimizer_tensors(self.model, self.optimizer)}
         if self.slow is not None:
             tensors |= {SLOW + name: value for name, value in self.slow.tensors.items()}
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, directory / TENSORS)
+        with disk_errors(directory / TENSORS):
+            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, directory / TENSORS)
         position = self.position
         state: dict[str, Json] = {
             "format": FORMAT,

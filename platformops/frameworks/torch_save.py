@@ -17,6 +17,8 @@ from platformops.apps.contract import Batch, ModelParams, Operation, Outputs
 from platformops.apps.prepared import declared
 from platformops.frameworks.predictor import DESCRIPTION, ONNX, WEIGHTS, description, open_predictor, softmax
 from platformops.frameworks.records import Saved
+from platformops.frameworks.weights import disk_errors
+from platformops.store.trouble import NO_SPACE
 
 TOLERANCE = 1e-3
 """Largest difference of a probability between runtimes; they sum in different orders."""
@@ -28,7 +30,8 @@ def write_model(
     """See `platformops.frameworks.torch.save_model`."""
     model = model.cpu().float().eval()
     tensors = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
-    save_file(tensors, directory / WEIGHTS)
+    with disk_errors(directory / WEIGHTS):
+        save_file(tensors, directory / WEIGHTS)
     described = json.dumps(description(params, declared(operations), app), indent=1)
     (directory / DESCRIPTION).write_text(described + "\n", encoding="utf-8")
     reason = _export(model, directory, rows)
@@ -59,6 +62,8 @@ def _export(model: nn.Module, directory: Path, rows: Batch) -> str:
                 verbose=False,
             )
     except Exception as exc:  # a user's own model may hold anything; torch serves it then
+        if isinstance(exc, OSError) and exc.errno in NO_SPACE:
+            raise
         return f"it cannot be exported: {type(exc).__name__}: {str(exc).splitlines()[0] if str(exc) else ''}"
     return ""
 

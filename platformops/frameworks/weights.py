@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors import SafetensorError
 
 from platformops.errors import ArtifactCorrupt
 
@@ -22,6 +26,18 @@ FINITE: Mapping[str, np.dtype[Any]] = {"F64": np.dtype("<f8"), "F32": np.dtype("
 BF16_BITS: np.dtype[Any] = np.dtype("<u2")
 SAFE_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-")
 CHUNK_ITEMS = 4 * 1024 * 1024
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Lets what the disk answered be an OSError again, which safetensors tells in words only."""
+    try:
+        yield
+    except SafetensorError as exc:
+        number = re.search(r"\(os error (\d+)\)", str(exc))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from exc
 
 
 def check_weights(path: Path) -> Mapping[str, tuple[str, tuple[int, ...]]]:

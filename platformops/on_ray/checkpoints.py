@@ -2,48 +2,100 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+
+from platformops.errors import ArtifactCorrupt, PlatformError
+from platformops.store.directory import sync_folder
+from platformops.store.manifest import FileEntry, digest_of, manifest_of, parsed, publishable
+from platformops.store.room import bytes_below, disk_of
+from platformops.store.trouble import named, require_room
 
 MARKER = "checkpoint.json"
 KEEP = 2
 """The newest may be damaged by a dying disk; the one before it then costs an epoch instead of the training."""
+WRITING, DAMAGED = ".writing-", "damaged-"
 
 
 def write_checkpoint(folder: Path, epoch: int, write: Callable[[Path], None]) -> Path:
-    """The directory of the checkpoint of `epoch`, complete and durable on return; the KEEP newest stay."""
-    folder.mkdir(parents=True, exist_ok=True)
-    final, aside = folder / f"epoch-{epoch:06d}", folder / f".writing-{epoch:06d}-{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    write(aside)
-    digests = {path.name: _digest(path) for path in sorted(aside.iterdir())}
-    (aside / MARKER).write_text(json.dumps({"epoch": epoch, "files": digests}), encoding="utf-8")
-    for path in (*aside.iterdir(), aside):
-        _sync(path)
-    if final.exists():
-        shutil.rmtree(final)
-    aside.rename(final)
-    _sync(folder)
-    for old in _newest_first(folder)[KEEP:]:
-        shutil.rmtree(old, ignore_errors=True)
+    """The directory of the checkpoint of `epoch`, complete and durable on return; the KEEP newest stay.
+
+    Raises DiskFull, before anything is written, when another checkpoint like the last one does not fit, and
+    PlatformError when the disk fails; what was there before stays, and nothing half written does.
+    """
+    place = f"checkpoints in {folder}"
+    with named(place, f"writing that of epoch {epoch}", at=folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _make_room(folder, place)
+        aside = folder / f"{WRITING}{epoch:06d}-{os.getpid()}"
+        aside.mkdir()
+        try:
+            write(aside)
+            _seal(aside, epoch)
+            final = aside.rename(_free_name(folder, _name(epoch)))
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+        sync_folder(folder)
+        for old in _newest_first(folder)[KEEP:]:
+            shutil.rmtree(old, ignore_errors=True)
     return final
 
 
 def newest_verified(folder: Path) -> tuple[Path | None, tuple[str, ...]]:
-    """The newest checkpoint whose every byte is as written, and the names of newer ones that were not (moved aside)."""
+    """The newest checkpoint whose every byte is as written, and the names of newer ones that were not (moved aside).
+
+    Raises PlatformError when one was written by a newer program, which must not be called damaged.
+    """
     damaged: list[str] = []
-    for candidate in _newest_first(folder):
-        if problem := _problem(candidate):
+    with named(f"checkpoints in {folder}", "reading"):
+        for candidate in _newest_first(folder):
+            problem = _problem(candidate)
+            if not problem:
+                return candidate, tuple(damaged)
             damaged.append(f"{candidate.name}: {problem}")
-            candidate.rename(folder / f"damaged-{candidate.name}")
-        else:
-            return candidate, tuple(damaged)
+            with suppress(OSError):  # on a disk that cannot be written the next look finds it again
+                candidate.rename(_free_name(folder, f"{DAMAGED}{candidate.name}"))
     return None, tuple(damaged)
+
+
+def _make_room(folder: Path, place: str) -> None:
+    """Removes what killed writers left; for the next one, when it would not fit, all but the newest good one."""
+    for left in folder.glob(f"{WRITING}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    newest = _newest_first(folder)[:1]
+    needed_bytes = sum(map(bytes_below, newest))
+    if disk_of(folder).free_bytes < needed_bytes:
+        for path in [*folder.glob(f"{DAMAGED}*"), *_newest_first(folder)[1:]]:
+            shutil.rmtree(path, ignore_errors=True)
+    require_room(place, needed_bytes, at=folder)
+
+
+def _seal(aside: Path, epoch: int) -> None:
+    """On return every file is on the disk, listed with its digest in the marker, which carries a digest of its own."""
+    content = publishable(aside, _name(epoch), sync=True).encoded()
+    with (aside / MARKER).open("wb") as file:
+        file.write(b"%s\n%s\n" % (content, digest_of(content).encode()))
+        file.flush()
+        os.fsync(file.fileno())
+    for where, _, _ in os.walk(aside, topdown=False):
+        sync_folder(Path(where))
+
+
+def _name(epoch: int) -> str:
+    return f"epoch-{epoch:06d}"
+
+
+def _free_name(folder: Path, name: str) -> Path:
+    """`name`, or `name-001`... while there is one: what is there is not touched before its successor stands."""
+    taken = folder / name
+    numbers: Iterator[int] = iter(range(1, 1000))
+    while os.path.lexists(taken):
+        taken = folder / f"{name}-{next(numbers):03d}"
+    return taken
 
 
 def _newest_first(folder: Path) -> list[Path]:
@@ -52,26 +104,20 @@ def _newest_first(folder: Path) -> list[Path]:
 
 def _problem(checkpoint: Path) -> str:
     try:
-        files = json.loads((checkpoint / MARKER).read_text(encoding="utf-8"))["files"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return f"{MARKER}: {type(error).__name__}"
-    for name, digest in files.items():
-        path = checkpoint / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if _digest(path) != digest:
-            return f"{name} is not as it was written"
-    return ""
+        content, digest, end = (checkpoint / MARKER).read_bytes().split(b"\n")
+        if digest_of(content).encode() != digest or end:
+            return f"{MARKER} is not as it was written"
+        listed = parsed(content, fingerprint=checkpoint.name[: len(_name(0))])
+        found = {entry for entry in manifest_of(checkpoint, listed.fingerprint).files if entry.path != MARKER}
+    except (FileNotFoundError, NotADirectoryError, ValueError, ArtifactCorrupt) as error:
+        return error.message if isinstance(error, PlatformError) else f"{MARKER}: {type(error).__name__}"
+    return _difference({entry.path: entry for entry in listed.files}, {entry.path: entry for entry in found})
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _difference(listed: dict[str, FileEntry], found: dict[str, FileEntry]) -> str:
+    if missing := sorted(listed.keys() - found.keys()):
+        return f"{missing[0]} is missing"
+    if extra := sorted(found.keys() - listed.keys()):
+        return f"{extra[0]} is not in {MARKER}"
+    changed = sorted(path for path, entry in listed.items() if found[path] != entry)
+    return f"{changed[0]} is not as it was written" if changed else ""

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from platformops.errors import ArtifactCorrupt, DataRefused, PlatformError, UserError
+from platformops.errors import ArtifactCorrupt, DataRefused, DiskFull, PlatformError, UserError
 from platformops.home import Home
 from platformops.pipeline.identity import Identity
 from platformops.pipeline.records import USES, Failure, Step
-from platformops.pipeline.wire import DISK_FULL, NO_SPACE, STOPPED, Launcher, News, StepRequest
+from platformops.pipeline.wire import DISK_FULL, STOPPED, Launcher, News, StepRequest
 from platformops.store.artifacts import Artifacts
 from platformops.store.records import JsonObject
+from platformops.store.room import bytes_below, fullest, in_bytes
+from platformops.store.trouble import NO_SPACE, named
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class Attempts:
         try:
             outcome = self._launcher.run(self._request(step, inputs, staging), stop=stop, on_news=on_news)
             if isinstance(outcome, Failure):
-                return outcome
+                return self._named_disk(outcome, step, staging)
             if refused := self._changed_sources(step):
                 return refused
             if stop.is_set():  # the lease may be another's by now: leave the place to the new owner
@@ -102,6 +105,8 @@ class Attempts:
             digest = self._artifacts.publish(step.fingerprint, staging)
             published = True
             return Published(digest, outcome.seconds, outcome.summary)
+        except (PlatformError, OSError) as error:
+            return self._named_disk(_failure(error), step, staging)
         finally:
             if not published:
                 with suppress(PlatformError):
@@ -109,7 +114,8 @@ class Attempts:
 
     def _request(self, step: Step, inputs: Mapping[str, Path], staging: Path) -> StepRequest:
         scratch = self._scratch(step.fingerprint)
-        scratch.mkdir(parents=True, exist_ok=True)
+        with named(f"scratch in {self._home.scratch}", f"making room for {step.stage.name}", at=self._home.scratch):
+            scratch.mkdir(parents=True, exist_ok=True)
         return StepRequest(
             stage=step.stage.name,
             uses=step.stage.uses,
@@ -122,6 +128,18 @@ class Attempts:
             on_cluster=step.stage.on_cluster,
             timeout_s=step.stage.timeout_s,
         )
+
+    def _named_disk(self, failure: Failure, step: Step, staging: Path) -> Failure:
+        """For a full disk: which one it is, and how much room the step needs; asked while what it wrote is there."""
+        if failure.kind != DISK_FULL:
+            return failure
+        scratch = self._scratch(step.fingerprint)
+        written = bytes_below(staging) + bytes_below(scratch)
+        disk = fullest([staging, scratch, Path(tempfile.gettempdir())])
+        remedy = f"free some space: more than {in_bytes(written)}, as much as the step had written; and run again"
+        known = str(disk.mount) in failure.message.partition("the disk at ")[2]
+        message = failure.message if known else f"{failure.message}; {disk}"
+        return replace(failure, message=message, remedy=failure.remedy if known else remedy)
 
     def _scratch(self, fingerprint: str) -> Path:
         return self._home.scratch / fingerprint
@@ -149,10 +167,9 @@ class Attempts:
 
 def _failure(error: PlatformError | OSError) -> Failure:
     cause = error if isinstance(error, OSError) else error.__cause__
-    is_full = isinstance(cause, OSError) and cause.errno in NO_SPACE
+    is_full = isinstance(error, DiskFull) or (isinstance(cause, OSError) and cause.errno in NO_SPACE)
     kind = DISK_FULL if is_full else type(error).__name__
     if isinstance(error, PlatformError):
         final = is_full or isinstance(error, UserError | DataRefused)
         return Failure(kind, error.message, error.remedy, final=final)
-    remedy = "free some space and run again" if is_full else None
-    return Failure(kind, f"{error.strerror} ({error.filename})", remedy, final=is_full)
+    return Failure(kind, f"{error.strerror} ({error.filename})", final=is_full)

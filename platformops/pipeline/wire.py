@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -10,14 +9,14 @@ from pathlib import Path
 from threading import Event
 from typing import Protocol
 
+from platformops.errors import DiskFull
 from platformops.pipeline.records import Failure
 from platformops.store.records import Json, JsonObject
 
 CRASHED = "Crashed"
 TIMED_OUT = "TimedOut"
 STOPPED = "Stopped"
-DISK_FULL = "DiskFull"
-NO_SPACE = (errno.ENOSPC, errno.EDQUOT)
+DISK_FULL = DiskFull.__name__
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,14 +20,13 @@ from types import FrameType
 from typing import BinaryIO
 
 from platformops.clock import SystemClock
-from platformops.errors import AppError, DataRefused, GateRefused, PlatformError, UserError
+from platformops.errors import AppError, DataRefused, DiskFull, GateRefused, PlatformError, UserError
 from platformops.pipeline.calls import add_roots, load_function
 from platformops.pipeline.modules import import_roots
 from platformops.pipeline.process import adopt_orphans, die_with_parent, end_children
 from platformops.pipeline.records import Failure, StageContext
 from platformops.pipeline.wire import (
     DISK_FULL,
-    NO_SPACE,
     STOPPED,
     Returned,
     StepRequest,
@@ -36,6 +35,7 @@ from platformops.pipeline.wire import (
     failure_body,
 )
 from platformops.store.records import Json, JsonObject
+from platformops.store.trouble import NO_SPACE
 
 PROGRESS_EVERY_S = 0.1
 """A stage may call `progress` a million times; people and logs see ten a second."""
@@ -179,10 +179,10 @@ def failure_from(error: BaseException) -> Failure:
     if isinstance(error, Stop):
         return Failure(STOPPED, "stopped while it ran")
     if isinstance(error, PlatformError):
-        final = isinstance(error, UserError | DataRefused | GateRefused)
+        final = isinstance(error, UserError | DataRefused | GateRefused | DiskFull)
         return Failure(kind, error.message, error.remedy, final=final, trace=trace)
     if isinstance(error, OSError) and error.errno in NO_SPACE:
-        return Failure(DISK_FULL, f"the disk is full{_where(error)}", "free some space and run again", True, trace)
+        return Failure(DISK_FULL, f"the disk is full{_where(error)}", None, True, trace)
     if isinstance(error, SystemExit):
         return Failure(kind, f"the stage called sys.exit({error.code!r}){_where(error)}", trace=trace)
     return Failure(kind, f"{kind}: {error}{_where(error)}" if str(error) else f"{kind}{_where(error)}", trace=trace)

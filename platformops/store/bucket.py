@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from platformops.errors import ArtifactCorrupt, PlatformError
 from platformops.store.directory import DirectoryArtifacts
-from platformops.store.manifest import SHA256, Manifest, digest_of, parsed, publishable, verify
+from platformops.store.manifest import LARGEST_BYTES, SHA256, Manifest, digest_of, parsed, publishable, verify
 from platformops.store.staging import Staging
 from platformops.store.trouble import named
 
@@ -42,7 +42,7 @@ class BucketArtifacts:
             return bool(self._manifests(fingerprint))
 
     def staging(self, fingerprint: str) -> Path:
-        with named(f"the cache {self._cache}", f"making room for {fingerprint}"):
+        with named(f"the cache {self._cache}", f"making room for {fingerprint}", at=self._cache):
             return self._staging.make(fingerprint)
 
     def discard(self, staging: Path) -> None:
@@ -154,8 +154,11 @@ class BucketArtifacts:
                 self.discard(staging)
 
     def _fetched_manifest(self, fingerprint: str, manifest_digest: str) -> Manifest:
+        key = f"{self._prefix}/{fingerprint}/{manifest_digest}{MANIFEST_END}"
         try:
-            content = self._bucket.cat_file(f"{self._prefix}/{fingerprint}/{manifest_digest}{MANIFEST_END}")
+            if self._bucket.size(key) > LARGEST_BYTES:
+                raise self._corrupt(fingerprint, "manifest.json is larger than a manifest can be")
+            content = self._bucket.cat_file(key)
         except FileNotFoundError as exc:
             raise self._corrupt(fingerprint, "manifest.json is missing") from exc
         if digest_of(content) != manifest_digest:

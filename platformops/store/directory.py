@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from platformops.errors import ArtifactCorrupt
-from platformops.store.manifest import Manifest, digest_of, parsed, publishable, verify
+from platformops.store.manifest import LARGEST_BYTES, Manifest, digest_of, parsed, publishable, verify
 from platformops.store.staging import FILES, Staging
 from platformops.store.trouble import named
 
@@ -35,7 +35,7 @@ class DirectoryArtifacts:
             return (self._root / fingerprint / MANIFEST).is_file()
 
     def staging(self, fingerprint: str) -> Path:
-        with named(self._place, f"making room for {fingerprint}"):
+        with named(self._place, f"making room for {fingerprint}", at=self._root):
             return self._staging.make(fingerprint)
 
     def discard(self, staging: Path) -> None:
@@ -43,7 +43,7 @@ class DirectoryArtifacts:
 
     def publish(self, fingerprint: str, staging: Path) -> str:
         container = self._staging.container_of(staging)
-        with named(self._place, f"publishing {fingerprint}"):
+        with named(self._place, f"publishing {fingerprint}", at=self._root):
             digest = digest_of(self._sealed(fingerprint, container).encoded())
             while not self._shown(container, fingerprint):
                 if (there := self._sound(fingerprint)) is not None:
@@ -61,7 +61,7 @@ class DirectoryArtifacts:
         return self.files(fingerprint)
 
     def quarantine(self, fingerprint: str, reason: str) -> None:
-        with named(self._place, f"moving {fingerprint} aside"), self._alone():
+        with named(self._place, f"moving {fingerprint} aside", at=self._root), self._alone():
             self._move_aside(fingerprint, reason)
 
     def files(self, fingerprint: str) -> Path:
@@ -77,7 +77,7 @@ class DirectoryArtifacts:
             file.flush()
             os.fsync(file.fileno())
         for folder, _, _ in os.walk(container, topdown=False):
-            _sync_folder(Path(folder))
+            sync_folder(Path(folder))
         return manifest
 
     def _shown(self, container: Path, fingerprint: str) -> bool:
@@ -89,8 +89,8 @@ class DirectoryArtifacts:
             if exc.errno in _TAKEN:
                 return False
             raise
-        _sync_folder(self._root)
-        _sync_folder(self._root.parent)  # the root itself may be new
+        sync_folder(self._root)
+        sync_folder(self._root.parent)  # the root itself may be new
         return True
 
     def _sound(self, fingerprint: str) -> str | None:
@@ -102,7 +102,7 @@ class DirectoryArtifacts:
             except ArtifactCorrupt as exc:
                 self._move_aside(fingerprint, exc.message)
                 return None
-        _sync_folder(self._root)  # its publisher may have died between the rename and this
+        sync_folder(self._root)  # its publisher may have died between the rename and this
         return digest_of(content)
 
     def _verify(self, fingerprint: str, content: bytes) -> None:
@@ -123,11 +123,14 @@ class DirectoryArtifacts:
             raise ArtifactCorrupt("is a link, not a directory")
         try:
             with os.fdopen(os.open(folder / MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
-                return file.read()
+                content = file.read(LARGEST_BYTES + 1)
         except OSError as exc:
             if exc.errno not in _GONE:
                 raise
             raise ArtifactCorrupt(f"{MANIFEST} is missing") from exc
+        if len(content) > LARGEST_BYTES:
+            raise ArtifactCorrupt(f"{MANIFEST} is larger than a manifest can be")
+        return content
 
     def _move_aside(self, fingerprint: str, reason: str) -> None:
         if not os.path.lexists(self._root / fingerprint):
@@ -135,8 +138,8 @@ class DirectoryArtifacts:
         kept = Path(tempfile.mkdtemp(prefix=f"{fingerprint}-", dir=self._quarantine))
         (kept / "reason.json").write_text(json.dumps({"fingerprint": fingerprint, "reason": reason}), encoding="utf-8")
         (self._root / fingerprint).rename(kept / "artifact")
-        _sync_folder(kept)
-        _sync_folder(self._root)
+        sync_folder(kept)
+        sync_folder(self._root)
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
@@ -159,7 +162,8 @@ def _naming(path: Path) -> Iterator[None]:
         raise ArtifactCorrupt(f"artifact {path}: {exc.message}", remedy=remedy) from exc
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """On return the names in `folder` are on the disk."""
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

@@ -19,6 +19,8 @@ FORMAT = 1
 LONGEST_PATH_BYTES = 1024
 LONGEST_PART_BYTES = 255
 CHUNK_BYTES = 1 << 20
+LARGEST_BYTES = 64 << 20
+"""Of a manifest: about 400,000 files. What claims to be a larger one is not read into memory."""
 
 _PUNCTUATION = frozenset(" !#$&'()+,-.=@[]^_{}~")
 _FINGERPRINT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -62,10 +64,14 @@ def manifest_of(directory: Path, fingerprint: str, *, sync: bool = False) -> Man
 def publishable(directory: Path, fingerprint: str, *, sync: bool = False) -> Manifest:
     """As `manifest_of`, where what is wrong is the fault of the stage that wrote there: raises PlatformError."""
     try:
-        return manifest_of(directory, fingerprint, sync=sync)
+        manifest = manifest_of(directory, fingerprint, sync=sync)
     except ArtifactCorrupt as exc:
         remedy = "let the stage write plain files with plain names"
         raise PlatformError(f"the output for {fingerprint} cannot be kept: {exc.message}", remedy=remedy) from exc
+    if len(manifest.encoded()) > LARGEST_BYTES:
+        remedy = "let the stage write fewer, larger files"
+        raise PlatformError(f"the output for {fingerprint} cannot be kept: too many files", remedy=remedy)
+    return manifest
 
 
 def verify(directory: Path, manifest: Manifest) -> None:

@@ -23,6 +23,7 @@ from platformops.store.sqlite_file import BUSY_TIMEOUT_S, Lane, StoreFile
 _SELECT = "SELECT key, value, version, checksum FROM entries"
 _UPSERT = """INSERT INTO entries (key, value, version, checksum) VALUES (?, ?, ?, ?)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value, version = excluded.version, checksum = excluded.checksum"""
+_COUNT = "UPDATE commits SET number = number + 1 RETURNING number"
 
 
 class SqliteStore:
@@ -30,7 +31,7 @@ class SqliteStore:
 
     def __init__(self, path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
         file = StoreFile(path.absolute(), busy_timeout_s)
-        self._place = file.place
+        self._place, self._witness = file.place, file.witness
         self._reader, self._writer = Lane(file), Lane(file)  # while a write waits for another process, reads go on
         with self._reader.connection() as connection:
             file.check(connection)
@@ -56,6 +57,8 @@ class SqliteStore:
         with self._writer.connection() as connection, _transaction(connection):
             rows = rows_of(writes, self._there(connection, writes))
             connection.executemany(_UPSERT, [(row.key, row.value, row.version, row.checksum) for row in rows])
+            ((commits,),) = connection.execute(_COUNT).fetchall()
+        self._witness.remember(commits)
         return versions_of(rows)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 import threading
@@ -13,7 +14,9 @@ from pathlib import Path
 
 from platformops.clock import SystemClock
 from platformops.errors import StoreUnavailable
+from platformops.store.room import disk_of
 from platformops.store.rows import migrations_after
+from platformops.store.witness import Witness
 
 APPLICATION_ID = 0x504C4F50
 """Tells a store from any other SQLite file."""
@@ -21,7 +24,11 @@ MIGRATIONS = (
     """CREATE TABLE entries (
         key TEXT PRIMARY KEY, value TEXT, version INTEGER NOT NULL, checksum INTEGER NOT NULL
     ) WITHOUT ROWID""",
+    "CREATE TABLE commits (one INTEGER PRIMARY KEY CHECK (one = 1), number INTEGER NOT NULL)",
+    "INSERT INTO commits VALUES (1, 0)",
 )
+FULL_BYTES = 64 * 1024
+"""What SQLite wants at once at most: its shared index and a few pages."""
 BUSY_TIMEOUT_S = 30.0  # longer than any write of ours: only a stopped process holds the lock that long
 
 _TROUBLES = {  # by prefix of SQLite's error name, the longer prefix first
@@ -46,8 +53,14 @@ class StoreFile:
     def place(self) -> str:
         return f"store {self.path}"
 
+    @property
+    def witness(self) -> Witness:
+        return Witness(self.path)
+
     def connect(self) -> sqlite3.Connection:
         """A connection at the newest schema whose commits are on the disk when they return."""
+        if (known := self.witness.commits()) and not (self.path.exists() and self.path.stat().st_size):
+            raise self._lost(known)
         connection = sqlite3.connect(
             self.path, timeout=self.busy_timeout_s, isolation_level=None, check_same_thread=False
         )
@@ -62,29 +75,57 @@ class StoreFile:
         return connection
 
     def check(self, connection: sqlite3.Connection) -> None:
-        """Raises StoreUnavailable when a page is damaged, which would hide rows from us without an error.
+        """Raises StoreUnavailable when a page is damaged, which would hide rows from us without an error, or commits
+        that were acknowledged are missing.
 
         Measured: 0.7 ms a megabyte. Damage within a row is found by the row's own checksum.
         """
+        known = self.witness.commits()  # before the store is asked: another process may write in between
+        (number,) = connection.execute("SELECT number FROM commits").fetchone()
+        if number < known:
+            raise self._lost(known - number)
         (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             what, remedy = _TROUBLES["SQLITE_CORRUPT"]
             raise StoreUnavailable(f"{self.place}: {what} ({found})", remedy=remedy)
+
+    def _lost(self, commits: int) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"{self.place}: {commits} acknowledged write(s) are missing: its files were damaged, deleted or replaced",
+            remedy=f"restore the store from a backup; then, or to go on with what is left, remove {self.witness.path}",
+        )
 
     def unavailable(self, exc: sqlite3.Error) -> StoreUnavailable:
         name = getattr(exc, "sqlite_errorname", "")
         what, remedy = next((said for start, said in _TROUBLES.items() if name.startswith(start)), (str(exc), None))
         if name.startswith("SQLITE_CANTOPEN"):
             what, remedy = self._why_not_opened()
+        if full := self._full_disk(asked=name == "SQLITE_FULL"):
+            what, remedy = f"the disk is full; {full}", _TROUBLES["SQLITE_FULL"][1]
         return StoreUnavailable(f"{self.place}: {what} ({exc})", remedy=remedy)
 
     def _why_not_opened(self) -> tuple[str, str]:
         folder = self.path.parent
-        if not folder.is_dir():
-            return f"the folder {folder} does not exist", f"create it: mkdir -p {folder}"
-        if self.path.is_dir():
-            return "it is a folder", "name a file in it"
+        try:
+            if not folder.is_dir():
+                return f"the folder {folder} does not exist", f"create it: mkdir -p {folder}"
+            if self.path.is_dir():
+                return "it is a folder", "name a file in it"
+            if os.statvfs(folder).f_flag & os.ST_RDONLY:
+                return "it is read-only, as its whole disk is", f"mount {disk_of(folder).mount} writable"
+            self.path.open("rb").close()
+        except OSError as exc:
+            if exc.errno in (errno.EMFILE, errno.ENFILE):
+                return "too many files are open", "raise the limit: ulimit -n"
         return "it cannot be opened", "make the file and its folder readable and writable for this user"
+
+    def _full_disk(self, *, asked: bool) -> str:
+        """The disk by name when it is full: SQLite says so of some files only, and calls the rest an I/O error."""
+        with suppress(OSError):  # a disk that cannot even be asked: the failure itself is said
+            disk = disk_of(self.path)
+            if asked or disk.free_bytes < FULL_BYTES or disk.free_inodes == 0:
+                return str(disk)
+        return ""
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         connection.execute("BEGIN")  # one instant: another process may be creating what is looked at

@@ -13,10 +13,10 @@ import pytest
 
 from platformops.errors import StoreUnavailable
 from platformops.home import home_at
-from platformops.pipeline.process import children_of
 from platformops.store.artifacts import Artifacts
 from platformops.store.open import open_store
 from platformops.store.sqlite import SqliteStore
+from tests.faults.processes import below, is_gone, wait_until
 
 pytestmark = pytest.mark.real
 
@@ -129,27 +129,6 @@ class Project:
 @pytest.fixture
 def project(tmp_path):
     return Project(tmp_path)
-
-
-def below(pid):
-    found = []
-    for child in children_of(pid):
-        found += [child, *below(child)]
-    return found
-
-
-def wait_until(condition, timeout_s=15.0):
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen"
-        time.sleep(0.005)
-
-
-def is_gone(pid):
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
 
 
 def test_a_run_that_nobody_kills_does_each_step_once(project):

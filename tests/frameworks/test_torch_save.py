@@ -158,6 +158,21 @@ def test_weights_that_are_missing_too_many_or_of_another_shape_are_refused(copie
             load_predictor(copied, runtime="torch")
 
 
+@pytest.mark.parametrize("place", ["{folder}/weights.bin", "weights.bin", "../{name}/weights.bin"])
+def test_an_onnx_that_reads_other_files_is_refused(copied, place):
+    from onnx import TensorProto, helper
+
+    (copied / "weights.bin").write_bytes(b"\0" * 8)
+    tensor = TensorProto(name="w", data_type=1, dims=[1, 2], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=place.format(folder=copied, name=copied.name))
+    images, logits = (helper.make_tensor_value_info(name, 1, ["rows", 2]) for name in ("images", "logits"))
+    graph = helper.make_graph([helper.make_node("Add", ["images", "w"], ["logits"])], "g", [images], [logits], [tensor])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    (copied / "model.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ArtifactCorrupt, match=r"model\.onnx"):
+        load_predictor(copied)
+
+
 @pytest.mark.parametrize("content", [b"", b"not onnx", b"\x80\x04\x95"])
 def test_what_is_no_onnx_is_refused(copied, content):
     (copied / "model.onnx").write_bytes(content)

@@ -73,6 +73,33 @@ def test_a_zip_and_an_array_of_objects_are_refused(tmp_path):
     refused(tmp_path, array.getvalue())
 
 
+def _torchscript(path):
+    torch.jit.save(torch.jit.script(torch.nn.ReLU()), path)
+
+
+def _joblib(path):
+    import joblib
+
+    joblib.dump({"a": [1, 2]}, path)
+
+
+def _keras(path):
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("config.json", '{"class_name": "Lambda", "config": {"function": "gASV"}}')
+
+
+def _claiming(path):
+    """1,570 bytes that stand for four gigabytes: one number, read over and over with a stride of nothing."""
+    torch.save(torch.zeros(1).expand(1_000_000_000), path)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("write", [_torchscript, _joblib, _keras, _claiming], ids=lambda write: write.__name__)
+def test_models_in_formats_that_hold_code_are_refused(tmp_path, write):
+    write(tmp_path / "other")
+    refused(tmp_path, (tmp_path / "other").read_bytes())
+
+
 @pytest.mark.parametrize("length", [0, 7, 8, 20, -1])
 def test_a_cut_file_is_refused(tmp_path, length):
     refused(tmp_path, save(SOUND)[:length])

@@ -99,6 +99,15 @@ def test_a_file_beside_the_manifest_is_refused(artifacts, root):
         artifacts.open("f1", digest)
 
 
+def test_a_manifest_that_is_too_large_to_be_one_is_not_read_into_memory(artifacts, root):
+    digest = publish(artifacts)
+    (root / "f1" / "manifest.json").chmod(0o644)
+    with (root / "f1" / "manifest.json").open("r+b") as file:
+        file.truncate(1 << 40)  # a file of holes: reading it would end this process
+    with pytest.raises(ArtifactCorrupt, match=r"manifest.json is larger than a manifest can be"):
+        artifacts.open("f1", digest)
+
+
 def test_an_artifact_of_a_newer_program_is_left_where_it_is(artifacts, root):
     publish(artifacts)
     manifest = root / "f1" / "manifest.json"

@@ -78,7 +78,7 @@ def test_a_database_of_another_program_is_refused_and_left_alone(path):
 def test_an_older_program_refuses_a_newer_store(filled):
     with closing(sqlite3.connect(filled)) as newer:
         newer.execute("PRAGMA user_version = 99")
-    with pytest.raises(StoreUnavailable, match="newer PlatformOps \\(schema 99, this one knows 1\\)") as caught:
+    with pytest.raises(StoreUnavailable, match="newer PlatformOps \\(schema 99, this one knows 3\\)") as caught:
         SqliteStore(filled)
     assert "upgrade" in caught.value.remedy
 
