@@ -115,7 +115,7 @@ def test_an_output_that_the_node_does_not_see_is_refused_with_what_to_do(source,
 
 
 def test_statistics_are_those_of_all_pixels_however_they_were_batched(source, output):
-    part, pixels = source
+    part, _ = source
     (written,) = read(part, output, forced_split="train").written
     flat = pixels_of(output, written).reshape(-1, 3) / 255.0
     assert written.pixels == len(flat)
