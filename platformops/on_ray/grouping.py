@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from platformops.apps.contract import Part
 
@@ -21,7 +22,10 @@ UNKNOWN_ROWS = 256
 
 
 def grouped(parts: Sequence[Part], row_bytes: int) -> list[list[Part]]:
-    """Neighbouring parts together, in order; `row_bytes` is what a typical row has in decoded pixels."""
+    """Neighbouring parts together, in order, and as one where they follow on one another.
+
+    `row_bytes` is what a typical row has in decoded pixels.
+    """
     costs = [_rows(part) * (ROW_S + BYTE_S * row_bytes) for part in parts]
     least_s, most_s = GROUP_S
     wanted_s = max(min(most_s, max(least_s, sum(costs) / EVEN_GROUPS)), sum(costs) / MAX_GROUPS)
@@ -31,9 +35,17 @@ def grouped(parts: Sequence[Part], row_bytes: int) -> list[list[Part]]:
         if taken_s + cost_s / 2 >= wanted_s:
             groups.append([])
             taken_s = 0.0
+        if groups[-1] and _goes_on(groups[-1][-1], part):
+            part = replace(groups[-1].pop(), stop=part.stop)
         groups[-1].append(part)
         taken_s += cost_s
     return groups
+
+
+def _goes_on(one: Part, other: Part) -> bool:
+    """Whether `other` begins where `one` ends: read as one part, their file is opened once."""
+    is_range = one.stop is not None and other.stop is not None and not one.files and not other.files
+    return is_range and (one.uri, one.columns, one.stop) == (other.uri, other.columns, other.start)
 
 
 def _rows(part: Part) -> int:

@@ -1,6 +1,7 @@
 """Parts are grouped for tasks by what they cost, in order, and alike on any machine."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -16,10 +17,17 @@ def parts(count: int, rows: int) -> list[Part]:
 
 @pytest.mark.parametrize(("count", "rows", "row_bytes"), [(1, 10, SMALL), (80, 625, SMALL), (28, 63, LARGE)])
 def test_every_part_is_in_one_group_and_in_order(count, rows, row_bytes):
-    given = parts(count, rows)
+    given = [replace(part, uri=f"{number}.parquet") for number, part in enumerate(parts(count, rows))]
     groups = grouped(given, row_bytes)
     assert list(itertools.chain.from_iterable(groups)) == given
     assert all(groups)
+
+
+def test_parts_that_follow_on_one_another_in_a_file_are_read_as_one():
+    groups = grouped(parts(80, 625), SMALL)
+    assert all(len(group) == 1 for group in groups)
+    assert [group[0].start for group in groups[1:]] == [group[0].stop for group in groups[:-1]]
+    assert (groups[0][0].start, groups[-1][0].stop) == (0, 80 * 625)
 
 
 def test_nothing_makes_no_group():
