@@ -67,7 +67,7 @@ def prepare(output: Path, size: tuple[int, int], groups: list[tuple[str, int]], 
         for split, images in waiting.items():
             if images:
                 batch = np.stack(images)
-                files[split].write(batch)
+                files[split].write(batch.data)
                 if split == "train":
                     mean, deviation = (found.ravel() / 255 for found in cv2.meanStdDev(batch.reshape(-1, 1, 3)))
                     sums += np.stack([mean, deviation**2 + mean**2]) * (batch.size // 3)

@@ -18,7 +18,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 def content_digest(array: NDArray[np.generic]) -> str:
     """Hex SHA-256 over type, shape and values: equal pixels have equal digests, whatever file they came in."""
     digest = hashlib.sha256(_described(array.dtype.str, array.shape))
-    digest.update(array if array.flags.c_contiguous else np.ascontiguousarray(array))
+    digest.update((array if array.flags.c_contiguous else np.ascontiguousarray(array)).data)
     return digest.hexdigest()
 
 
