@@ -1,6 +1,6 @@
 """Requests a second and latency of the whole request path, against FastAPI and Ray Serve's own proxy, interleaved.
 
-    python benchmarks/serving.py [--short]
+    python benchmarks/serving.py [--short] [--width 32]
 
 Ours runs with keys, limits, metrics and access log on. All three hold the same model in one process with one thread.
 Ratios are medians of rounds in which each server is measured next to the others.
@@ -67,7 +67,7 @@ def cluster(root: Path) -> Iterator[None]:
         ray.shutdown()
 
 
-def publish(root: Path) -> tuple[object, str, str, Path]:
+def publish(root: Path, width: int) -> tuple[object, str, str, Path]:
     """Home, fingerprint and digest of a small convolutional net for 32x32 images, and one such image as JPEG."""
     import cv2
     import numpy as np
@@ -81,7 +81,7 @@ def publish(root: Path) -> tuple[object, str, str, Path]:
     home = home_at(root / "home")
     artifacts = Artifacts(home.artifacts_url, cache=home.cache)
     staging = artifacts.staging("b" * 64)
-    params = ModelParams("small_cnn", (32, 32, 3), tuple("0123456789"), (0.5,) * 3, (0.25,) * 3, {"width": WIDTH})
+    params = ModelParams("small_cnn", (32, 32, 3), tuple("0123456789"), (0.5,) * 3, (0.25,) * 3, {"width": width})
     rows = np.random.default_rng(0).integers(0, 255, (16, 32, 32, 3), dtype=np.uint8)
     saved = save_model(load_app("image", root).build_model(params).eval(), params, (), "image", staging, rows=rows)
     assert saved.onnx, saved.reason
@@ -180,7 +180,9 @@ def print_table(measured: list[dict[str, dict[int, Figures]]]) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true")
-    short = parser.parse_args().short
+    parser.add_argument("--width", type=int, default=WIDTH, help="of the network; the product's default is 32")
+    asked = parser.parse_args()
+    short = asked.short
     root = Path(tempfile.mkdtemp(prefix="pb", dir="/tmp"))
     with contextlib.ExitStack() as cleanup:
         cleanup.callback(shutil.rmtree, root, ignore_errors=True)
@@ -190,7 +192,7 @@ def main() -> int:
         from platformops.home import Home
         from platformops.on_ray import gateway
 
-        home, fingerprint, digest, image = publish(root)
+        home, fingerprint, digest, image = publish(root, asked.width)
         assert isinstance(home, Home)
         fastapi_port, serve_port = free_port(), free_port()
         arguments = [fingerprint, digest, home.artifacts_url, str(home.cache), str(fastapi_port)]
@@ -209,7 +211,7 @@ def main() -> int:
             wait_until_served(port, path, image, headers)
         measured = compare(servers, image, rounds=3 if short else 5, seconds=1.5 if short else 5.0)
     print_table(measured)
-    figures = summary(measured)
+    figures = summary(measured) | {"width": asked.width, "load_1min": round(os.getloadavg()[0], 2)}
     passed = (
         float(str(figures["ratio_to_fastapi"])) >= TARGETS["ratio_to_fastapi"]
         and float(str(figures["ratio_to_default_serve"])) >= TARGETS["ratio_to_default_serve"]

@@ -82,18 +82,53 @@ class PreparedDataset:
 
 @dataclass(frozen=True, slots=True)
 class SplitRows:
-    """One split to be written: its shard files (made by `write_shard`) and a label and id a row, in their order."""
+    """One split to be written: its shard files (made by `ShardWriter`) and a label and id a row, in their order."""
 
     shards: Sequence[str]
     labels: Sequence[int]
     ids: Sequence[str]
 
 
+class ShardWriter:
+    """One shard that grows by batches, each on its way to the disk at once; complete once it is closed."""
+
+    def __init__(self, directory: Path, name: str) -> None:
+        self.name = name
+        self.num_bytes = 0
+        self._rows, self._row_shape = 0, (0, 0, 0)
+        self._file = open(directory / name, "wb", buffering=0)  # noqa: SIM115 - `close` ends it
+
+    def append(self, images: Batch) -> None:
+        if self._rows == 0:
+            self._row_shape = images.shape[1:]
+            self._write_header()
+        self._rows += len(images)
+        self.num_bytes += images.nbytes
+        rest = memoryview(np.ascontiguousarray(images)).cast("B")
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def close(self) -> None:
+        # The header leaves room for any number of rows, so it can be written again in its place.
+        self._file.seek(0)
+        self._write_header()
+        self._file.close()
+
+    def _write_header(self) -> None:
+        described = {"descr": "|u1", "fortran_order": False, "shape": (self._rows, *self._row_shape)}
+        np.lib.format.write_array_header_1_0(self._file, described)  # type: ignore[no-untyped-call]
+
+
+def shard_name(split: str, number: int, piece: int = 0) -> str:
+    return f"{split}-{number:05d}{f'-{piece:03d}' if piece else ''}.npy"
+
+
 def write_shard(directory: Path, split: str, number: int, images: Batch) -> str:
     """The name of the new file in `directory` that holds `images` as they are."""
-    name = f"{split}-{number:05d}.npy"
-    np.save(directory / name, np.ascontiguousarray(images), allow_pickle=False)
-    return name
+    shard = ShardWriter(directory, shard_name(split, number))
+    shard.append(images)
+    shard.close()
+    return shard.name
 
 
 def write_dataset(

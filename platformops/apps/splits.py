@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -16,9 +17,14 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 def content_digest(array: NDArray[np.generic]) -> str:
     """Hex SHA-256 over type, shape and values: equal pixels have equal digests, whatever file they came in."""
-    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).data)
+    digest = hashlib.sha256(_described(array.dtype.str, array.shape))
+    digest.update((array if array.flags.c_contiguous else np.ascontiguousarray(array)).data)
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=1024)
+def _described(kind: str, shape: tuple[int, ...]) -> bytes:
+    return f"{kind}{shape}".encode()
 
 
 def split_of(digest: str, split: SplitSpec) -> Split:

@@ -40,26 +40,27 @@ def line(exchange: Exchange) -> str:
 class AccessLog:
     """Appends to `path` and keeps one older file beside it: never more than twice `max_bytes` on disk.
 
-    Lines are buffered; `flush` is called by the owner about once a second, off the request path.
+    Records are kept as they are; `flush` is called by the owner about once a second, and makes lines of them off the
+    request path.
     """
 
     def __init__(self, path: Path, *, max_bytes: int = 50 * 1024 * 1024) -> None:
         self._path = path
         self._max_bytes = max_bytes
-        self._lines: list[str] = []
+        self._waiting: list[Exchange] = []
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = self._open()
 
     def __call__(self, exchange: Exchange) -> None:
-        self._lines.append(line(exchange))
+        self._waiting.append(exchange)
 
     def flush(self) -> None:
         """Write what is buffered; a full disk costs log lines, never answers."""
-        lines, self._lines = self._lines, []
-        if not lines:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
             return
         try:
-            self._file.write("\n".join(lines) + "\n")
+            self._file.write("".join(line(exchange) + "\n" for exchange in waiting))
             self._file.flush()
             if self._file.tell() > self._max_bytes:
                 self._rotate()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -19,6 +20,15 @@ class LaneFigures(Protocol):
     def queued(self) -> int: ...
     @property
     def in_flight(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Series:
+    """The metrics of one system, revision and status, looked up once and not for each request."""
+
+    requests: Counter
+    seconds: Histogram
+    items: Counter
 
 
 class GatewayMetrics:
@@ -46,6 +56,7 @@ class GatewayMetrics:
             ["system", "code"],
             registry=self.registry,
         )
+        self._series: dict[tuple[str, str, str], _Series] = {}
         self._queued = Gauge(
             "platformops_items_queued", "Items that wait for a call.", ["revision"], registry=self.registry
         )
@@ -54,15 +65,25 @@ class GatewayMetrics:
         )
 
     def __call__(self, exchange: Exchange) -> None:
-        system = exchange.system or "-"
-        revision = exchange.revision or "-"
-        self._requests.labels(system, revision, str(exchange.status)).inc()
+        labels = (exchange.system or "-", exchange.revision or "-", str(exchange.status))
+        series = self._series.get(labels) or self._new_series(labels)
+        series.requests.inc()
         if exchange.code:
-            self._refused.labels(system, exchange.code).inc()
+            self._refused.labels(labels[0], exchange.code).inc()
         if exchange.items:
-            self._seconds.labels(system, revision).observe(exchange.seconds)
+            series.seconds.observe(exchange.seconds)
         if exchange.items and exchange.status == 200:
-            self._items.labels(system, revision).inc(exchange.items)
+            series.items.inc(exchange.items)
+
+    def _new_series(self, labels: tuple[str, str, str]) -> _Series:
+        system, revision, status = labels
+        series = _Series(
+            self._requests.labels(system, revision, status),
+            self._seconds.labels(system, revision),
+            self._items.labels(system, revision),
+        )
+        self._series[labels] = series
+        return series
 
     def text(self, lanes: Iterable[LaneFigures]) -> bytes:
         """All metrics in the Prometheus text format; `lanes` are read now."""

@@ -11,26 +11,22 @@ from pathlib import Path
 
 import numpy as np
 import ray
-from numpy.typing import NDArray
 
 from platformops.apps.contract import App, Batch, Part, Preparation
 from platformops.apps.load import load_app
-from platformops.apps.prepared import SplitRows, write_dataset, write_shard
-from platformops.apps.scanning import flagged
+from platformops.apps.prepared import SplitRows, write_dataset
+from platformops.apps.splits import SPLITS, Split
 from platformops.errors import BadInput, DataRefused
-from platformops.on_ray.read import Chunk, Reader, unpack
+from platformops.on_ray.grouping import grouped
+from platformops.on_ray.read import Packed, Reader, Written, unpack
 from platformops.on_ray.session import capacities
 from platformops.on_ray.tickets import task_cpus
 from platformops.spec.types import CheckSpec, SplitSpec
 from platformops.store.records import Json, JsonObject
 
-SHARD_BYTES = 256 * 1024 * 1024
-TASKS_A_CPU = 4
-"""Groups of parts for each CPU: enough to even out slow ones, few enough that starting tasks stays cheap."""
 SAMPLE_ROWS = 32
 NO_PROGRESS_S = 120
 RAW_ROWS_KEPT = 64
-SPLIT_NAMES = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -49,45 +45,28 @@ class Request:
 
 @dataclass
 class _Split:
-    """One split while it is being written: full shards go to disk, so memory stays bounded."""
+    """What all tasks wrote of one split, in the order of the source."""
 
-    directory: Path
-    name: str
     shards: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
-    waiting: list[Batch] = field(default_factory=list)
     raw: list[tuple[str, str, bytes]] = field(default_factory=list)
-    sums: NDArray[np.float64] | None = None
+    sums: list[list[list[float]]] = field(default_factory=list)
     pixels: int = 0
 
-    def add(self, chunk: Chunk) -> None:
-        self.waiting.append(chunk.images)
-        self.labels += chunk.labels
-        self.ids += chunk.ids
+    def add(self, written: Written) -> None:
+        self.shards += written.shards
+        self.labels += written.labels
+        self.ids += written.ids
         room = RAW_ROWS_KEPT - len(self.raw)
-        self.raw += list(zip(chunk.ids, chunk.labels, chunk.raw, strict=False))[:room]
-        if self.name == "train":
-            self._measure(chunk.images)
-        if sum(images.nbytes for images in self.waiting) >= SHARD_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        if self.waiting:
-            images = np.concatenate(self.waiting)
-            self.shards.append(write_shard(self.directory, self.name, len(self.shards), images))
-            self.waiting = []
-
-    def _measure(self, images: Batch) -> None:
-        flat = images.reshape(-1, images.shape[-1]).astype(np.float64) / 255.0
-        sums = np.stack([flat.sum(axis=0), (flat**2).sum(axis=0)])
-        self.sums = sums if self.sums is None else self.sums + sums
-        self.pixels += len(flat)
+        self.raw += list(zip(written.ids, written.labels, written.raw, strict=False))[:room]
+        self.pixels += written.pixels
+        if written.sums:
+            self.sums.append(written.sums)
 
     def statistics(self) -> tuple[list[float], list[float]]:
         """Mean and standard deviation a channel, on the 0 to 1 scale."""
-        assert self.sums is not None
-        mean, square = self.sums / self.pixels
+        mean, square = np.sum(self.sums, axis=0) / self.pixels
         deviation = np.sqrt(np.maximum(square - mean**2, 1e-8))
         return [float(x) for x in mean], [float(x) for x in deviation]
 
@@ -97,58 +76,75 @@ def prepare(request: Request, output: Path, progress: Callable[[float | None, st
     app = load_app(request.app, request.root)
     parts = app.parts(request.source, request.options)
     test_parts = app.parts(request.test, request.options) if request.test else ()
-    preparation = app.settle(app.operations(request.operations), _samples(app, parts, request.check.max_pixels))
-    splits = {name: _Split(output, name) for name in SPLIT_NAMES}
+    samples = _samples(app, parts, request.check.max_pixels)
+    preparation = app.settle(app.operations(request.operations), samples)
+    row_bytes = sum(sample.nbytes for sample in samples) // len(samples)
+    splits = {name: _Split() for name in SPLITS}
     quarantine: list[dict[str, str]] = []
-    seen_in_test: set[str] = set()
     digest, dropped, suspicious = hashlib.sha256(), 0, Counter[str]()
-    stages = [(test_parts, "test"), (parts, None)] if test_parts else [(parts, None)]
-    for source_parts, forced in stages:
-        for chunk in _chunks(app, request, preparation, source_parts, forced, quarantine, progress):
-            kept = _without(chunk, seen_in_test) if forced is None and test_parts else chunk
-            dropped += len(chunk.ids) - len(kept.ids)
-            if forced == "test":
-                seen_in_test.update(chunk.digests)
-            suspicious.update(flagged({*kept.ids, *kept.labels}))
-            if kept.ids:
-                splits[kept.split].add(kept)
-                digest.update("".join(kept.digests).encode())
+    in_test: set[str] = set()
+    test_groups, groups = grouped(test_parts, row_bytes), grouped(parts, row_bytes)
+    # Groups are numbered through, as their shards share a folder.
+    stages: list[tuple[list[list[Part]], int, Split | None]] = [(groups, len(test_groups), None)]
+    if test_groups:
+        stages.insert(0, (test_groups, 0, "test"))
+    for its_groups, first, forced in stages:
+        reader = _reader(request, preparation, output, its_groups, first, forced, in_test)
+        for packed in _read(reader, request.check, quarantine, progress):
+            dropped += packed.dropped
+            suspicious.update(packed.flagged)
+            for written in packed.written:
+                splits[written.split].add(written)
+                digest.update(written.content.encode())
+                if forced == "test":
+                    in_test.update(written.digests)
     if suspicious:
         progress(None, "names and labels hold " + ", ".join(f"{n} x {kind}" for kind, n in suspicious.items()))
     counts = _finish(request, preparation, splits, quarantine, digest.hexdigest(), output)
     return {**counts, "duplicates_dropped": dropped, "flagged": dict(suspicious)}
 
 
-def _chunks(
-    app: App,
+def _reader(
     request: Request,
     preparation: Preparation,
-    parts: Sequence[Part],
-    forced_split: str | None,
-    quarantine: list[dict[str, str]],
-    progress: Callable[[float | None, str], None],
-) -> Iterator[Chunk]:
-    """Chunks in the order of the source, read by tasks all over the cluster."""
-    groups = _grouped(parts, sum(int(n.cpus) for n in capacities()) * TASKS_A_CPU)
-    reader = Reader(
+    output: Path,
+    groups: Sequence[Sequence[Part]],
+    first: int,
+    forced_split: Split | None,
+    excluded: set[str],
+) -> Reader:
+    return Reader(
         app_ref=request.app,
         root=str(request.root),
+        output=str(output),
         groups=groups,
+        first=first,
         operations=preparation.operations[: preparation.stored_operations],
         split=request.split,
         forced_split=forced_split,
+        excluded=frozenset(excluded),
         max_pixels=request.check.max_pixels,
     )
+
+
+def _read(
+    reader: Reader,
+    check: CheckSpec,
+    quarantine: list[dict[str, str]],
+    progress: Callable[[float | None, str], None],
+) -> Iterator[Packed]:
+    """What was written of each group, in the order of the source, by tasks all over the cluster."""
     _configure()
-    dataset = ray.data.from_items([{"group": i} for i in range(len(groups))], override_num_blocks=len(groups))
+    groups = len(reader.groups)
+    dataset = ray.data.from_items([{"group": i} for i in range(groups)], override_num_blocks=groups)
     rows = 0
     for record in dataset.map_batches(reader, batch_size=1, num_cpus=task_cpus(capacities())).iter_rows():
         packed = unpack(record["meta"], record["payload"])
         quarantine += packed.quarantine
-        rows += sum(len(chunk.ids) for chunk in packed.chunks)
+        rows += sum(len(written.ids) for written in packed.written)
         progress(None, f"{rows} rows read" + (f", {len(quarantine)} quarantined" if quarantine else ""))
-        _refuse_early(request.check, rows, quarantine)
-        yield from packed.chunks
+        _refuse_early(check, rows, quarantine)
+        yield packed
 
 
 def _configure() -> None:
@@ -157,12 +153,6 @@ def _configure() -> None:
     context.execution_options.preserve_order = True
     context.execution_no_progress_timeout_s = NO_PROGRESS_S
     context.retried_map_errors = []
-
-
-def _grouped(parts: Sequence[Part], groups: int) -> list[list[Part]]:
-    """Neighbouring parts together, at most `groups` of about equal size, in order."""
-    size = max(1, -(-len(parts) // max(1, groups)))
-    return [list(parts[i : i + size]) for i in range(0, len(parts), size)]
 
 
 def _samples(app: App, parts: Sequence[Part], max_pixels: int) -> list[Batch]:
@@ -177,14 +167,6 @@ def _samples(app: App, parts: Sequence[Part], max_pixels: int) -> list[Batch]:
     if not samples:
         raise DataRefused("the source has no readable row", remedy="check data.source and data.columns")
     return samples
-
-
-def _without(chunk: Chunk, digests: set[str]) -> Chunk:
-    keep = [i for i, digest in enumerate(chunk.digests) if digest not in digests]
-    if len(keep) == len(chunk.ids):
-        return chunk
-    ids, labels, kept = ([values[i] for i in keep] for values in (chunk.ids, chunk.labels, chunk.digests))
-    return Chunk(chunk.split, chunk.images[keep], ids, labels, kept, raw=[])
 
 
 def _refuse_early(check: CheckSpec, rows: int, quarantine: Sequence[Mapping[str, str]], *, least: int = 2000) -> None:
@@ -214,8 +196,6 @@ def _finish(
     rows = sum(len(split.ids) for split in splits.values())
     if len(quarantine) > request.check.missing_ratio * (rows + len(quarantine)):
         _refuse_quarantine(request.check, rows + len(quarantine), quarantine)
-    for split in splits.values():
-        split.flush()
     classes = _classes(splits)
     mean, std = splits["train"].statistics()
     numbers = {name: number for number, name in enumerate(classes)}
@@ -239,9 +219,9 @@ def _finish(
 
 def _classes(splits: Mapping[str, _Split]) -> list[str]:
     """All class names, numbers in numerical order. Raises DataRefused where a split or class cannot be used."""
-    empty = [name for name in SPLIT_NAMES if not splits[name].ids]
+    empty = [name for name in SPLITS if not splits[name].ids]
     if empty:
-        counts = ", ".join(f"{name} {len(splits[name].ids)}" for name in SPLIT_NAMES)
+        counts = ", ".join(f"{name} {len(splits[name].ids)}" for name in SPLITS)
         raise DataRefused(
             f"split {empty[0]} has no rows ({counts})", remedy="give it a larger share in data.split, or more rows"
         )

@@ -7,6 +7,7 @@ of placing work.
 from __future__ import annotations
 
 import contextlib
+import gc
 import secrets
 import socket
 import threading
@@ -76,6 +77,9 @@ class GatewayProcess:
         self._server = HttpServer(self._gateway, limits=settings.limits, new_id=new_request_id)
         self._bound = bind(settings.host, settings.port)
         self.refresh()
+        # What is loaded stays: collections need not look through it for as long as the gateway lives.
+        gc.collect()
+        gc.freeze()
         self._threads = [
             threading.Thread(target=self._serve, name="http", daemon=True),
             threading.Thread(target=self._refresh_always, name="refresh", daemon=True),

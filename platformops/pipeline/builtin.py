@@ -19,7 +19,7 @@ APP = (
     "platformops.apps.splits",
 )
 """What every built-in stage computes with. A user's app file may extend the image app, hence always all of it."""
-PREPARE = (*APP, "platformops.on_ray.data", "platformops.on_ray.layout", "platformops.on_ray.read")
+PREPARE = (*APP, "platformops.on_ray.data", "platformops.on_ray.grouping", "platformops.on_ray.read")
 TRAIN = (
     *APP,
     "platformops.frameworks",

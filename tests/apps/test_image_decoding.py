@@ -1,5 +1,6 @@
 """Images of every honest kind decode to upright RGB or grey; every dangerous one is refused with its code."""
 
+import contextlib
 import io
 import re
 import struct
@@ -8,9 +9,11 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image
 
 from platformops.apps.image.decoding import decode
+from platformops.apps.image.headers import read_header
 from platformops.errors import BadInput
 
 HEIGHT, WIDTH = 24, 40
@@ -214,3 +217,38 @@ def test_random_damage_never_escapes_as_another_error_and_never_tells_of_a_libra
                 messages.add(refused.message)
     assert messages
     assert not [m for m in messages if re.search(r"\b0x|[/\\:]|\.(c|cpp|py)\b", m)], "a client reads this"
+
+
+def jpegs() -> list[bytes]:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return [
+        encoded(picture(), "JPEG", mode, **options)
+        for mode in ("RGB", "L", "CMYK")
+        for options in ({}, {"progressive": True}, {"comment": b"x" * 300}, {"exif": exif})
+    ]
+
+
+@pytest.mark.parametrize("content", jpegs(), ids=range(12))
+def test_the_header_of_a_jpeg_is_what_the_decoder_says(content):
+    header = read_header(content)
+    height, width, colour, _ = simplejpeg.decode_jpeg_header(content)
+    assert (header.height, header.width, header.colour == "Gray") == (height, width, colour == "Gray")
+    assert header.orientation == (6 if b"Exif" in content else 1)
+
+
+def test_a_damaged_header_never_hides_from_us_a_size_that_the_decoder_sees():
+    dice = np.random.default_rng(1)
+    plain, seen = jpegs()[0], 0
+    for _ in range(3000):
+        content = bytearray(plain)
+        for at in dice.integers(2, 200, dice.integers(1, 4)):
+            content[at] = dice.integers(0, 256)
+        ours = theirs = None
+        with contextlib.suppress(BadInput):
+            ours = read_header(bytes(content))[1:3]
+        with contextlib.suppress(ValueError):
+            theirs = simplejpeg.decode_jpeg_header(bytes(content))[:2]
+        seen += ours is not None
+        assert ours == theirs or theirs is None
+    assert seen > 300

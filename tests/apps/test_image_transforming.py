@@ -1,5 +1,6 @@
 """The same operations give the same pixels in training, evaluation and serving; dice are thrown in training only."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -45,6 +46,22 @@ def test_shrinking_takes_the_mean_of_an_area():
     image = np.zeros((4, 4, 1), np.uint8)
     image[:2, :2] = 200
     assert one("resize", [2, 2], image)[:, :, 0].tolist() == [[200, 0], [0, 0]]
+
+
+@pytest.mark.parametrize("sides", [(7, 5), (31, 40), (100, 33)])
+def test_fine_stripes_shrink_to_grey_and_not_to_other_stripes(sides):
+    stripes = np.zeros((200, 200, 3), np.uint8)
+    stripes[::2] = 250
+    shrunk = one("resize", list(sides), stripes)
+    assert shrunk.shape == (*sides, 3)
+    assert shrunk.min() >= 60
+    assert shrunk.max() <= 190
+
+
+def test_an_odd_size_shrinks_close_to_the_mean_of_its_areas():
+    image = cv2.resize(batch(1, 9, 7)[0], (333, 257), interpolation=cv2.INTER_CUBIC)
+    areas = cv2.resize(image, (40, 50), interpolation=cv2.INTER_AREA)
+    assert np.abs(one("resize", [50, 40], image).astype(int) - areas).mean() < 2
 
 
 def test_the_centre_is_a_square_of_the_shorter_side():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from platformops.apps.contract import Operation, Preparation
-from platformops.apps.prepared import SplitRows, open_prepared, write_dataset, write_shard
+from platformops.apps.prepared import ShardWriter, SplitRows, open_prepared, write_dataset, write_shard
 from platformops.errors import ArtifactCorrupt
 
 OPERATIONS = (Operation("resize", [2, 3]), Operation("flip", "horizontal"), Operation("normalize", "auto"))
@@ -56,6 +56,17 @@ def test_everything_written_is_read_back(written):
     assert dataset.splits["test"].ids == ("a", "ü")
     assert dataset.splits["test"].labels.tolist() == [1, 0]
     assert json.loads((written / "quarantine.json").read_text()) == [{"id": "bad", "reason": "truncated"}]
+
+
+def test_a_shard_that_grew_by_batches_is_one_array(tmp_path):
+    shard = ShardWriter(tmp_path, "grown.npy")
+    batches = [images(rows, rows) for rows in (3, 1, 7)]
+    for batch in batches:
+        shard.append(batch[:, ::-1])
+    shard.close()
+    together = np.concatenate(batches)[:, ::-1]
+    assert (np.load(tmp_path / "grown.npy", mmap_mode="r") == together).all()
+    assert shard.num_bytes == together.nbytes
 
 
 def test_a_split_without_rows_is_empty(written):

@@ -139,3 +139,25 @@ def test_the_queue_that_every_replica_was_told_of_counts_once():
     )
     assert by_items(context) == (4, {})
     assert by_items(SimpleNamespace(aggregated_metrics={}, config=context.config)) == (1, {})
+
+
+def test_a_replica_that_has_measured_nothing_takes_no_batch_for_short():
+    assert not replica.Pace().is_short([b"x"])
+
+
+def test_small_batches_of_fast_items_are_short_and_large_or_heavy_ones_are_not():
+    pace = replica.Pace()
+    pace.note(10, 0.004)
+    assert pace.is_short([b"x"] * 8)
+    assert not pace.is_short([b"x"] * 9)
+    assert not pace.is_short([bytes(300_000)])
+
+
+def test_one_slow_item_counts_at_once_and_is_forgotten_in_time():
+    pace = replica.Pace()
+    pace.note(1, 0.001)
+    pace.note(1, 0.5)
+    assert not pace.is_short([b"x"])
+    for _ in range(60):
+        pace.note(1, 0.001)
+    assert pace.is_short([b"x"])

@@ -15,6 +15,8 @@ from platformops.errors import BadInput
 
 TOLERATED = "extraneous bytes"
 """A JPEG warning that many cameras cause and that costs no pixel; any other warning means lost pixels."""
+TURBO = {"Gray": "GRAY", "YCbCr": "RGB", "RGB": "RGB"}
+"""Colours of JPEG files that the turbo decoder takes -> what it makes of them."""
 
 
 def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Batch:
@@ -24,18 +26,20 @@ def decode(content: bytes, *, max_pixels: int = MAX_PIXELS) -> Batch:
     or `too_many_pixels` (more than `max_pixels`, by the header).
     """
     header = read_header(content)
-    if header.height == 0 or header.width == 0:
-        raise BadInput("empty_image", f"the image is {header.width}x{header.height} pixels")
-    if header.height * header.width > max_pixels:
-        raise BadInput(
-            "too_many_pixels",
-            f"the image is {header.width}x{header.height}, more than {max_pixels} pixels",
-            remedy="scale it down",
-        )
-    pixels = _turbo_jpeg(header) if header.colour in ("Gray", "YCbCr", "RGB") else _opencv(header)
-    if pixels.shape[:2] != (header.height, header.width):
+    height, width = header.height, header.width
+    if not 0 < height * width <= max_pixels:
+        raise _unusable(height, width, max_pixels)
+    pixels = _turbo_jpeg(header) if header.colour in TURBO else _opencv(header)
+    if pixels.shape[:2] != (height, width):
         raise BadInput("corrupt", "the image is not of the size that its header says")
-    return upright(pixels, header.orientation)
+    return pixels if header.orientation == 1 else upright(pixels, header.orientation)
+
+
+def _unusable(height: int, width: int, max_pixels: int) -> BadInput:
+    if height * width == 0:
+        return BadInput("empty_image", f"the image is {width}x{height} pixels")
+    what = f"the image is {width}x{height}, more than {max_pixels} pixels"
+    return BadInput("too_many_pixels", what, remedy="scale it down")
 
 
 def upright(pixels: Batch, orientation: int) -> Batch:
@@ -56,17 +60,17 @@ _FLIPS = {
 """Orientation -> whether rows and columns are reversed, after the transposition that 5 to 8 begin with."""
 
 
-def _turbo_jpeg(header: Header) -> Batch:
-    colours = "GRAY" if header.colour == "Gray" else "RGB"
+def _turbo_jpeg(header: Header, *, strict: bool = True) -> Batch:
     try:
-        return cast(Batch, simplejpeg.decode_jpeg(header.content, colorspace=colours))
+        pixels: Batch = simplejpeg.decode_jpeg(header.content, TURBO[header.colour], strict=strict)
     except ValueError as exc:
-        if TOLERATED in str(exc):
-            return cast(Batch, simplejpeg.decode_jpeg(header.content, colorspace=colours, strict=False))
+        if strict and TOLERATED in str(exc):
+            return _turbo_jpeg(header, strict=False)
         # What a library says of a damaged file goes to clients too, and may speak of its insides: it is not repeated.
         if "Premature end" in str(exc):
             raise BadInput("truncated", "the JPEG is cut off") from None
         raise BadInput("corrupt", "the JPEG is damaged") from None
+    return pixels
 
 
 def _opencv(header: Header) -> Batch:

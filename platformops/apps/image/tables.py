@@ -18,7 +18,10 @@ LABELS = ("label_name", "label", "class")
 """Columns that are tried for the label, in this order: a name tells people more than a number."""
 IDS = ("id", "file", "file_name", "path")
 MAX_LABEL_CHARS = 200
-BATCH_ROWS = 64
+BATCH_ROWS = (64, 1024)
+"""Rows that are made Python values at once, at least and at most: each batch costs as much as fifty small rows."""
+BATCH_BYTES = 256 * 1024 * 1024
+"""Of one batch at most, should each row hold as much as its row group: dictionaries may repeat a value."""
 MIN_IMAGE_BYTES = 43
 """The smallest image there is, a GIF of one pixel: a row cannot hold less."""
 MAX_EXPANSION = 100
@@ -69,30 +72,41 @@ def table_rows(part: Part) -> Iterator[Row]:
             described = file.metadata.row_group(group)
             if at < (part.stop or file.metadata.num_rows) and at + described.num_rows > part.start:
                 budget += MAX_EXPANSION * described.total_byte_size
-                for row in _group_rows(file, group, at, wanted, part):
-                    budget -= len(row.content)
+                for rows in _group_rows(file, group, at, wanted, part):
+                    budget -= sum(len(row.content) for row in rows)
                     if budget < 0:
                         raise DataRefused(f"{part.uri}: holds more than {MAX_EXPANSION} times its bytes")
-                    yield row
+                    yield from rows
             at += described.num_rows
 
 
-def _group_rows(file: pq.ParquetFile, group: int, at: int, wanted: Sequence[str], part: Part) -> Iterator[Row]:
-    image, label = part.columns
+def _group_rows(file: pq.ParquetFile, group: int, at: int, wanted: Sequence[str], part: Part) -> Iterator[list[Row]]:
+    """The rows of a row group that are in the part, a batch at a time; `at` is the number of its first row."""
+    source, size = part.uri.rsplit("/", 1)[-1], _batch_rows(file.metadata.row_group(group))
     try:
-        for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], columns=list(dict.fromkeys(wanted))):
-            columns = batch.to_pydict()
-            names = columns[wanted[2]] if len(wanted) > 2 else [None] * batch.num_rows
-            for content, value, name in zip(columns[image], columns[label], names, strict=True):
-                if part.start <= at < (part.stop or file.metadata.num_rows):
-                    yield _row(str(name) if name is not None else f"{part.uri.rsplit('/', 1)[-1]}:{at}", content, value)
-                at += 1
+        for batch in file.iter_batches(size, row_groups=[group], columns=list(dict.fromkeys(wanted))):
+            skipped = max(0, part.start - at)
+            inside = batch.slice(skipped, max(0, (part.stop or file.metadata.num_rows) - at - skipped))
+            contents, labels, *ids = (inside.column(name).to_pylist() for name in wanted)
+            names = ids[0] if ids else [None] * len(contents)
+            yield [
+                Row(str(name), content, str(label))
+                if type(content) is bytes and label is not None and name is not None
+                else _row(f"{source}:{number}" if name is None else str(name), content, label)
+                for number, (name, content, label) in enumerate(zip(names, contents, labels, strict=True), at + skipped)
+            ]
+            at += batch.num_rows
     except (pa.ArrowException, OSError) as exc:
         raise DataRefused(f"{part.uri}: row group {group} is damaged: {exc}", remedy="write the file again") from exc
 
 
+def _batch_rows(group: pq.RowGroupMetaData) -> int:
+    fewest, most = BATCH_ROWS
+    return max(fewest, min(most, BATCH_BYTES // max(1, group.total_byte_size)))
+
+
 def _row(name: str, content: object, label: object) -> Row:
-    if isinstance(content, Mapping):  # the image type of some libraries: {"bytes", "path"}
+    if isinstance(content, dict):  # the image type of some libraries: {"bytes", "path"}
         content = content.get("bytes")
     problem = _problem_of(label)
     if problem:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
@@ -23,7 +23,8 @@ def transform(images: Images, operations: Sequence[Operation]) -> Batch:
     """
     if isinstance(images, np.ndarray) and not any(changes(images, operation) for operation in operations):
         return images
-    return np.stack([_transformed(image, operations) for image in images])
+    steps = _steps(operations)
+    return np.stack([_through(image, steps) for image in images])
 
 
 def augment(batch: Batch, operations: Sequence[Operation], rng: np.random.Generator) -> Batch:
@@ -42,48 +43,63 @@ def augment(batch: Batch, operations: Sequence[Operation], rng: np.random.Genera
 
 def changes(images: Batch, operation: Operation) -> bool:
     """Whether the operation does anything to images of this shape where there is no chance."""
-    return (
-        operation.name in ("channels", "resize", "crop")
-        and _transformed(images[0], [operation]).shape != (images.shape[1:])
-    )
+    return any(step(images[0]).shape != images.shape[1:] for step in _steps([operation]))
 
 
-def _transformed(image: Batch, operations: Sequence[Operation]) -> Batch:
-    for operation in operations:
-        if operation.name == "channels":
-            image = _with_channels(image, operation.value)
-        elif operation.name == "resize":
-            image = _resize(image, operation.value)
-        elif operation.name == "crop":
-            image = _crop(image, operation.value)
+Step = Callable[[Batch], Batch]
+
+
+def _steps(operations: Sequence[Operation]) -> list[Step]:
+    """What the operations do to one image, their values read once and not for each image."""
+    return [DETERMINISTIC[o.name](o.value) for o in operations if o.name in DETERMINISTIC]
+
+
+def _through(image: Batch, steps: Sequence[Step]) -> Batch:
+    for step in steps:
+        image = step(image)
     return image
 
 
-def _with_channels(image: Batch, channels: Json) -> Batch:
-    if image.shape[2] == channels:
-        return image
-    if channels == 3:
-        return np.repeat(image, 3, axis=2)
-    return np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY), dtype=np.uint8)[:, :, None]
+def _channels_step(channels: Json) -> Step:
+    def with_channels(image: Batch) -> Batch:
+        if image.shape[2] == channels:
+            return image
+        if channels == 3:
+            return np.repeat(image, 3, axis=2)
+        return np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY), dtype=np.uint8)[:, :, None]
+
+    return with_channels
 
 
-def _resize(image: Batch, value: Json) -> Batch:
+def _resize_step(value: Json) -> Step:
     if isinstance(value, int):
-        return _grown(image, shorter_side(image.shape[0], image.shape[1], value))
+        return lambda image: _grown(image, shorter_side(image.shape[0], image.shape[1], value))
     size = pair(value)
     assert size is not None
-    return resized(image, size)
+    return lambda image: resized(image, size)
 
 
-def _crop(image: Batch, value: Json) -> Batch:
+def _crop_step(value: Json) -> Step:
     if value == "center":
-        return central(image, (min(image.shape[:2]),) * 2)
+        return lambda image: central(image, (min(image.shape[:2]),) * 2)
     size = pair(value["random"] if isinstance(value, Mapping) else value)
     assert size is not None
     scales = isinstance(value, Mapping) and "scale" in value
-    if scales or image.shape[0] < size[0] or image.shape[1] < size[1]:
-        image = _grown(image, covering(image.shape[0], image.shape[1], size))
-    return central(image, size)
+
+    def crop(image: Batch) -> Batch:
+        if scales or image.shape[0] < size[0] or image.shape[1] < size[1]:
+            image = _grown(image, covering(image.shape[0], image.shape[1], size))
+        return central(image, size)
+
+    return crop
+
+
+DETERMINISTIC: Mapping[str, Callable[[Json], Step]] = {
+    "channels": _channels_step,
+    "resize": _resize_step,
+    "crop": _crop_step,
+}
+"""Operation -> what a value of it does to one image; `crop` takes the centre where training throws dice."""
 
 
 def _grown(image: Batch, size: tuple[int, int]) -> Batch:
