@@ -71,8 +71,12 @@ async def serve() -> None:
     assert key.put.value is not None
     gateway.world = renew(gateway.world, [_system()], [Entry(key.put.key, key.put.value, 1)])
     bound = bind("127.0.0.1", 0)
+    server = HttpServer(gateway, limits=HttpLimits(), new_id=new_id)
+    serving = asyncio.create_task(server.serve(bound))
+    while not server.is_started:
+        await asyncio.sleep(0.01)
     print(json.dumps([bound.getsockname()[1], key.token]), flush=True)
-    await HttpServer(gateway, limits=HttpLimits(), new_id=new_id).serve(bound)
+    await serving
 
 
 def _system() -> System:
