@@ -16,7 +16,6 @@ from dataclasses import dataclass, field, replace
 import ray
 import uvloop
 from ray.serve.exceptions import RayServeException
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from platformops.clock import SystemClock
 from platformops.delivery.records import Route
@@ -32,7 +31,7 @@ from platformops.home import Home
 from platformops.on_ray.actors import ask, running, stop
 from platformops.on_ray.calls import ReplicaCalls
 from platformops.on_ray.serving import revision_statuses, start_serve
-from platformops.on_ray.session import NAMESPACE
+from platformops.on_ray.session import NAMESPACE, on_this_machine
 from platformops.security.keys import STORED_UNDER
 from platformops.store.open import open_store
 
@@ -147,7 +146,7 @@ def start_gateway(settings: Settings) -> str:
         max_restarts=-1,
         max_task_retries=-1,
         max_concurrency=8,
-        scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
+        resources=on_this_machine(),
     )
     return str(ask(NAME, actor.remote(settings).address.remote(), START_TIMEOUT_S))
 

@@ -13,6 +13,8 @@ from platformops.errors import ClusterError
 from platformops.on_ray.tickets import Capacity
 
 NAMESPACE = "platformops"
+SLIVER = 0.001
+"""Of the one unit of itself that each node has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,15 @@ def nodes() -> tuple[NodeSlots, ...]:
         )
         for n in living
     )
+
+
+def on_this_machine() -> dict[str, float]:
+    """Resources that only this machine has, to place an actor where the home is.
+
+    By its address rather than by the id of its node: a node that is started again has another id, and an actor that is
+    bound to the old one would never come back.
+    """
+    return {f"node:{ray.util.get_node_ip_address()}": SLIVER}
 
 
 def capacities() -> list[Capacity]:
