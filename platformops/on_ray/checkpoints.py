@@ -14,10 +14,14 @@ KEEP = 2
 """The newest may be damaged by a dying disk; the one before it then costs an epoch instead of the training."""
 
 
-def write_checkpoint(folder: Path, epoch: int, write: Callable[[Path], None]) -> Path:
-    """The directory of the checkpoint of `epoch`, complete and durable on return; the KEEP newest stay."""
+def write_checkpoint(folder: Path, epoch: int, write: Callable[[Path], None], *, step: int = 0) -> Path:
+    """The directory of the checkpoint after `epoch` epochs and `step` steps, complete and durable on return.
+
+    The KEEP newest stay.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    final, aside = folder / f"epoch-{epoch:06d}", folder / f".writing-{epoch:06d}-{os.getpid()}"
+    name = f"epoch-{epoch:06d}" + (f".{step:06d}" if step else "")  # sorts by how far training is
+    final, aside = folder / name, folder / f".writing-{name}-{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
     write(aside)

@@ -37,6 +37,12 @@ def is_alive(owner: Owner) -> bool | None:
     return found is not None and found[0] not in "ZX" and found[1] == owner.started
 
 
+def is_stopped(owner: Owner) -> bool:
+    """Whether that very process is held still by a signal; False also for one of another machine."""
+    found = _state_and_start(owner.pid) if owner.machine == _machine() else None
+    return found is not None and found[0] == "T" and found[1] == owner.started
+
+
 def _machine() -> str:
     # Two containers of one host share the boot but not the process ids.
     boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
