@@ -15,8 +15,10 @@ from ray.serve.exceptions import (
     ReplicaUnavailableError,
 )
 
+from platformops.clock import Clock
 from platformops.delivery.records import RevisionStatus
 from platformops.gateway.call import Answer, ReplicaDied, RevisionUnavailable, RevisionUnknown
+from platformops.gateway.outages import Outages
 
 DIED = (ray.exceptions.RayActorError, ray.exceptions.ActorUnavailableError, ReplicaUnavailableError)
 REFUSED = (BackPressureError, DeploymentUnavailableError)
@@ -25,13 +27,21 @@ REFUSED = (BackPressureError, DeploymentUnavailableError)
 class ReplicaCalls:
     """Implements `Call` and `Width` of the gateway. Calls come from one event loop, `observe` from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._handles: dict[str, Any] = {}
         self._ready: Mapping[str, int] = {}
+        self._outages = Outages()
+
+    @property
+    def has_outage(self) -> bool:
+        """Whether a revision has no replica, so that the next look should come soon."""
+        return bool(self._outages)
 
     def observe(self, statuses: Mapping[str, RevisionStatus]) -> None:
         """What runs now; handles of revisions that are gone are dropped."""
         self._ready = {name: status.ready for name, status in statuses.items() if status.ready}
+        self._outages.observe(self._ready, self._clock.monotonic())
         for name in [name for name in self._handles if name not in statuses]:
             self._handles.pop(name, None)
 
@@ -41,12 +51,16 @@ class ReplicaCalls:
     async def __call__(
         self, revision: str, items: Sequence[bytes], *, deadline: float, queued: int
     ) -> Sequence[Answer]:
+        if revision in self._outages:
+            raise RevisionUnavailable(revision)
         handle: Any = self._handles.get(revision)
         if handle is None:
             handle = self._handles[revision] = _short_way(await asyncio.to_thread(_find, revision))
         try:
             answers = await handle.remote(list(items), queued)
         except DIED as error:
+            if self.width(revision) == 1:  # nobody else could be asked
+                self._outages.died(revision, self._clock.monotonic())
             raise ReplicaDied(revision) from error
         except REFUSED as error:
             raise RevisionUnavailable(revision) from error

@@ -37,6 +37,8 @@ from platformops.store.open import open_store
 
 NAME = "platformops-gateway"
 REFRESH_S = 1.0
+OUTAGE_REFRESH_S = 0.2
+"""While a revision has no replica: the moment in which it has one again is waited for."""
 START_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 20.0
 LOG_FILE = "gateway.jsonl"
@@ -61,7 +63,7 @@ class GatewayProcess:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._store = open_store(settings.home.store_url)
-        self._calls = ReplicaCalls()
+        self._calls = ReplicaCalls(SystemClock())
         self._log = AccessLog(settings.home.logs / LOG_FILE)
         self._gateway = Gateway(
             call=self._calls,
@@ -120,7 +122,7 @@ class GatewayProcess:
         uvloop.run(self._server.serve(self._bound))
 
     def _refresh_always(self) -> None:
-        while not self._stopped.wait(REFRESH_S):
+        while not self._stopped.wait(OUTAGE_REFRESH_S if self._calls.has_outage else REFRESH_S):
             self.refresh()
             self._log.flush()
 
