@@ -38,8 +38,15 @@ class ClusterOnDemand:
                 os.environ.update(self._cluster.environment)
             return self._cluster
 
-    def _found_or_started(self) -> Cluster:
+    def keep(self) -> None:
+        """Where the cluster was started here, a keeper looks after it afterwards."""
         from platformops.keeper import process as keeper
+        from platformops.on_ray import cluster
+
+        if cluster.recorded(self._store) is not None:
+            keeper.ensure(self._where, os.environ)
+
+    def _found_or_started(self) -> Cluster:
         from platformops.on_ray import cluster
 
         began = self._clock.monotonic()
@@ -51,7 +58,7 @@ class ClusterOnDemand:
                 if found is None:
                     how, found = "started", cluster.start(self._where, self._store, os.environ)
         if found.ours:
-            keeper.ensure(self._where, os.environ)
+            self.keep()
         elapsed_s = self._clock.monotonic() - began
         message = f"{how}, {found.address}, authentication {found.authentication}"
         self._show(Progress(STAGE, "done", message=message, elapsed_s=elapsed_s))

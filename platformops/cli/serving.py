@@ -21,6 +21,7 @@ HEALTH_TIMEOUT_S = 2.0
 def ensure_serving(s: Session, port: int) -> str:
     """The gateway's address, `http://127.0.0.1:PORT`, with a controller that turns. Raises ClusterError."""
     if running := _running(s):
+        s.cluster.keep()
         return running
     began = s.clock.monotonic()
     s.show(Progress(STAGE, "running", message="starting the controller and the gateway"))
