@@ -15,9 +15,9 @@ from platformops.on_ray.stuck import Beat, Durations, Section, beat_from, beat_t
 from platformops.pipeline.process import this_owner
 
 BEAT_S = 0.25
-BACKSTOP_RATIO, BACKSTOP_S = 1.5, 5.0
+BACKSTOP_RATIO, BACKSTOP_S = 3.0, 30.0
 """Nobody outside may see this worker, on another node, say: then a timer in C, which needs no lock of Python's, ends it
-this much later than a watcher would have."""
+this much later than a watcher would have. Much later, as it cannot know that it waits for a rank that is writing."""
 
 
 def beat_file(folder: Path, rank: int) -> Path:

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
+from typing import TypeVar
 
 from platformops.pipeline.records import Owner
 
@@ -123,3 +124,16 @@ def watch(watched: Watched, beat: Beat, *, is_stopped: bool, elapsed_s: float) -
     if now.quiet_s >= beat.limit_s:
         return now, f"no progress in its {beat.section.value} for {now.quiet_s:.0f} s (limit {beat.limit_s:.0f} s)"
     return now, ""
+
+
+K = TypeVar("K")
+
+
+def condemned(ranks: Mapping[K, tuple[Beat, str]]) -> tuple[K, ...]:
+    """The ranks to end, of living ones with why each should be.
+
+    Ranks take their steps together: one that waits in a step is not stuck as long as another one is still busy with
+    something else, such as writing a checkpoint, within the limit of that.
+    """
+    is_busy = any(not why and beat.limit_s and beat.section is not Section.STEP for beat, why in ranks.values())
+    return tuple(rank for rank, (beat, why) in ranks.items() if why and not (is_busy and beat.section is Section.STEP))

@@ -26,6 +26,8 @@ from platformops.on_ray.session import capacities
 from platformops.on_ray.spares import HOOK
 from platformops.on_ray.training_worker import TrainingOrder, model_params, run_worker
 from platformops.on_ray.watching import StuckWatch
+from platformops.pipeline.launcher import MEMORY_REMEDY
+from platformops.pipeline.process import oom_kills
 from platformops.spec.types import TrainSpec
 from platformops.store.records import JsonObject
 
@@ -132,9 +134,14 @@ def _fit_on_cluster(order: TrainingOrder, layout: Layout, max_failures: int, sto
             worker_runtime_env={"env_vars": {**WORKER_ENVIRONMENT, "OMP_NUM_THREADS": str(layout.threads)}},
         ),
     )
+    killed_for_memory = oom_kills()
     try:
         trainer.fit()
     except ray.train.WorkerGroupError as error:
+        if oom_kills() > killed_for_memory:
+            raise StageFailed(
+                f"training workers failed while memory ran out: {_short(error)}", remedy=MEMORY_REMEDY
+            ) from error
         raise _cause(error) from error
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
         raise StageFailed(f"training ended: {_short(error)}") from error

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from platformops.clock import Clock
-from platformops.on_ray.stuck import Beat, Watched, beat_from, watch
+from platformops.on_ray.stuck import Beat, Watched, beat_from, condemned, watch
 from platformops.pipeline.process import is_alive, is_stopped
 
 LOOK_S = 0.5
@@ -50,13 +50,19 @@ class StuckWatch:
     def look(self) -> None:
         now = self._clock.monotonic()
         elapsed_s, self._looked_at = now - self._looked_at, now
-        for path in sorted(self._folder.glob("rank-*.json")):
-            beat = beat_from(_text(path))
-            if beat is not None and is_alive(beat.owner):
-                before, stopped = self._watched.get(path, Watched()), is_stopped(beat.owner)
-                self._watched[path], why = watch(before, beat, is_stopped=stopped, elapsed_s=elapsed_s)
-                if why:
-                    self._end(path, beat, why, has_stack=not stopped)
+        beats = {path: beat for path in sorted(self._folder.glob("rank-*.json")) if (beat := beat_from(_text(path)))}
+        stopped = {path for path, beat in beats.items() if is_stopped(beat.owner)}
+        reasons: dict[Path, str] = {}
+        for path, beat in beats.items():
+            if is_alive(beat.owner) is not False:
+                before = self._watched.get(path, Watched())
+                self._watched[path], reasons[path] = watch(
+                    before, beat, is_stopped=path in stopped, elapsed_s=elapsed_s
+                )
+        quiet = condemned({path: (beats[path], why) for path, why in reasons.items() if path not in stopped})
+        for path in (*quiet, *(path for path in sorted(stopped) if reasons.get(path))):
+            if is_alive(beats[path].owner):
+                self._end(path, beats[path], reasons[path], has_stack=path not in stopped)
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_S):

@@ -58,6 +58,16 @@ def _state_and_start(pid: int) -> tuple[str, int] | None:
     return fields[0], int(fields[19])
 
 
+def oom_kills() -> int:
+    """How many processes the kernel has ended on this machine because memory ran out, in any container of it."""
+    with suppress(OSError):
+        for line in (PROC / "vmstat").read_text().splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0
+
+
 def die_with_parent(parent: int) -> None:
     """SIGKILL for this process when the thread that forked it ends; at once when `parent` is gone already."""
     _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -14,6 +14,7 @@ from platformops.on_ray.stuck import (
     Watched,
     beat_from,
     beat_text,
+    condemned,
     limit_s,
     watch,
 )
@@ -56,6 +57,14 @@ def test_a_watcher_that_slept_itself_condemns_nobody():
 
 def test_a_worker_that_has_ended_is_waited_for_no_more():
     assert looks([replace(BEAT, limit_s=None, section=Section.ENDED)] * 1000, is_stopped=True) == ("", None)
+
+
+def test_a_rank_that_waits_for_another_ones_checkpoint_is_spared_and_one_that_waits_for_nobody_is_not():
+    waiting, writing = BEAT, replace(BEAT, section=Section.CHECKPOINT, limit_s=120.0)
+    assert condemned({0: (writing, ""), 1: (waiting, "quiet")}) == ()
+    assert condemned({0: (writing, "quiet too"), 1: (waiting, "quiet")}) == (0, 1)
+    assert condemned({0: (replace(writing, limit_s=None), ""), 1: (waiting, "quiet")}) == (1,)
+    assert condemned({0: (waiting, ""), 1: (waiting, "quiet")}) == (1,)
 
 
 @pytest.mark.parametrize(
