@@ -122,6 +122,7 @@ def start(home: Home, store: Store, environment: Mapping[str, str]) -> Cluster:
             stdin=subprocess.DEVNULL,
             timeout=START_TIMEOUT_S,
             check=False,
+            start_new_session=True,  # Ctrl-C in the terminal of `up` is not meant for the cluster
         )
     if done.returncode != 0:
         raise ClusterError(
