@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -113,26 +114,35 @@ def start(home: Home, store: Store, environment: Mapping[str, str]) -> Cluster:
     (temp_dir / "ray_current_cluster").unlink(missing_ok=True)
     log = home.logs / "ray-start.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
-        done = subprocess.run(
-            _start_command(port, dashboard_port, temp_dir),
-            env=launch_environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            timeout=START_TIMEOUT_S,
-            check=False,
-            start_new_session=True,  # Ctrl-C in the terminal of `up` is not meant for the cluster
-        )
-    if done.returncode != 0:
+    code = _run(_start_command(port, dashboard_port, temp_dir), launch_environment, log)
+    if code != 0:
+        kill_processes(processes_of(str(temp_dir)))
         raise ClusterError(
-            f"Ray did not start (exit {done.returncode}): {_last_line(log)}",
+            f"Ray did not start ({'no answer' if code is None else f'exit {code}'}): {_last_line(log)}",
             remedy=f"read {log}; `platformops down` clears what is left",
         )
     address = _advertised(temp_dir) or f"127.0.0.1:{port}"
     cluster = Cluster(address, "token", True, str(temp_dir), f"127.0.0.1:{dashboard_port}")
     store.put(RECORD, asdict(cluster), expect=None)
     return cluster
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], log: Path) -> int | None:
+    """The exit code; None when it took longer than START_TIMEOUT_S."""
+    with log.open("wb") as output:
+        try:
+            return subprocess.run(
+                command,
+                env=dict(environment),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                timeout=START_TIMEOUT_S,
+                check=False,
+                start_new_session=True,  # Ctrl-C in the terminal of `up` is not meant for the cluster
+            ).returncode
+        except subprocess.TimeoutExpired:
+            return None
 
 
 def stop(home: Home, store: Store) -> bool:
@@ -394,5 +404,7 @@ def _signal(process: psutil.Process, number: int) -> None:
 
 
 def _last_line(log: Path) -> str:
+    """What went wrong, where an exception says so; Ray's own log lines come after it."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "no output"
+    errors = [line for line in lines if re.match(r"[\w.]*(Exception|Error): ", line)]
+    return (errors or lines or ["no output"])[-1][:300]
