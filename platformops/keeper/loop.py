@@ -23,7 +23,7 @@ LOG_FILE = "keeper.jsonl"
 
 
 class Machine(Protocol):
-    """What the edge does for the keeper. Acts raise PlatformError when they could not be carried out."""
+    """What the edge does for the keeper. An act that raises was not carried out; it is decided again."""
 
     def look(self) -> Sighting: ...
 
@@ -53,8 +53,9 @@ def _carry_out(act: Act, machine: Machine, store: Store, clock: Clock, log: Path
     _record(act, store, clock)
     try:
         machine.act(act)
-    except PlatformError as error:
-        _log(log, clock, "failed", act=said(act), reason=error.message)
+    except Exception as error:  # a keeper that dies of one act keeps nothing any more
+        reason = error.message if isinstance(error, PlatformError) else f"{type(error).__name__}: {error}"
+        _log(log, clock, "failed", act=said(act), reason=reason)
     else:
         _log(log, clock, "done", act=said(act), seconds=round(clock.monotonic() - began, 3))
 
