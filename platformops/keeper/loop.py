@@ -37,14 +37,17 @@ class Machine(Protocol):
 def keep(machine: Machine, store: Store, clock: Clock, log: Path, *, is_ended: Callable[[], bool]) -> None:
     """Returns once the cluster is not wanted any more, or when `is_ended` says so."""
     memory = Memory()
+    seen = machine.look()
+    _log(log, clock, "keeping", has_gcs=seen.has_gcs, has_raylet=seen.has_raylet)
     while not is_ended():
-        decided = decide(machine.look(), memory, clock.monotonic())
+        decided = decide(seen, memory, clock.monotonic())
         if decided.is_over:
             return
         memory = decided.memory
         for act in decided.acts:
             _carry_out(act, machine, store, clock, log)
         machine.wait(LOOK_S)
+        seen = machine.look()
 
 
 def _carry_out(act: Act, machine: Machine, store: Store, clock: Clock, log: Path) -> None:

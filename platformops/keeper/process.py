@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -61,15 +60,18 @@ def ensure(where: Home, environment: Mapping[str, str]) -> None:
     # The keeper must find this very PlatformOps also where it is not installed.
     places = [*filter(None, environment.get("PYTHONPATH", "").split(os.pathsep)), str(PLATFORM_ROOT)]
     given = {"PLATFORMOPS_HOME": str(where.root), "PYTHONPATH": os.pathsep.join(places)}
-    with (where.logs / "keeper.err").open("ab") as errors:
-        subprocess.Popen(
+    with (where.logs / "keeper.err").open("ab") as errors, Path(os.devnull).open("rb") as nothing:
+        # Not by `subprocess`: this child is meant to outlive its parent, which must not wait for it.
+        os.posix_spawn(
+            sys.executable,
             [sys.executable, "-P", "-m", ENTRY],
-            env=dict(environment) | given,
-            cwd="/",
-            stdin=subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
-            start_new_session=True,
+            dict(environment) | given,
+            file_actions=[
+                (os.POSIX_SPAWN_DUP2, nothing.fileno(), 0),
+                (os.POSIX_SPAWN_DUP2, errors.fileno(), 1),
+                (os.POSIX_SPAWN_DUP2, errors.fileno(), 2),
+            ],
+            setsid=True,
         )
 
 
