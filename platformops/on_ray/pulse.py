@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 import signal
+import threading
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -93,6 +94,7 @@ class Pulse:
             number=self._beat.number + 1,
             section=self._section,
             limit_s=limit_s,
+            thread=threading.get_native_id(),
             at=self._clock.now(),
             longest_s=self._durations.longest_s(),
         )

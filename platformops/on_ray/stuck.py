@@ -16,8 +16,9 @@ SHORTEST_LIMIT_S = 10.0
 """Below it a machine that is merely busy would condemn a healthy worker."""
 SLOWEST_RATIO = 5.0
 """Times the 99th percentile of the section's own durations."""
-UNKNOWN_LIMIT_S = 120.0
-"""Of a section that nobody has seen end yet, such as the first start of a model that compiles itself."""
+UNKNOWN_LIMIT_S = 600.0
+"""Of a section that nobody has seen end yet, such as the first start of a model that compiles itself, or the export of
+a large one on a busy machine: a worker that is killed in it would begin it again."""
 REMEMBERED = 512
 STOPPED_S = 2.0
 """A process held still by a signal for so long will not come back by itself; the kernel says so, no missed answer."""
@@ -46,6 +47,8 @@ class Beat:
     section: Section
     limit_s: float | None
     """How long the section may last; None once there is nothing to wait for."""
+    thread: int = 0
+    """The kernel's id of the thread that does the work."""
     at: float = 0.0
     """Seconds since the epoch, for people and measurements; never compared with another machine's."""
     steps: int = 0
@@ -108,13 +111,18 @@ class Watched:
     stopped_s: float = 0.0
 
 
-def watch(watched: Watched, beat: Beat, *, is_stopped: bool, elapsed_s: float) -> tuple[Watched, str]:
-    """The memory after a look that came `elapsed_s` after the last one, and why the worker must be ended, or ""."""
+def watch(
+    watched: Watched, beat: Beat, *, is_stopped: bool, elapsed_s: float, starved_s: float = 0.0
+) -> tuple[Watched, str]:
+    """The memory after a look that came `elapsed_s` after the last one, and why the worker must be ended, or "".
+
+    `starved_s` of these it was ready to run and got no processor, which is the machine's fault and not its own.
+    """
     passed_s = min(elapsed_s, WORST_GAP_S)
     is_new = beat.number != watched.number
     now = Watched(
         beat.number,
-        quiet_s=0.0 if is_new else watched.quiet_s + passed_s,
+        quiet_s=0.0 if is_new else watched.quiet_s + max(0.0, passed_s - starved_s),
         stopped_s=watched.stopped_s + passed_s if is_stopped else 0.0,
     )
     if beat.limit_s is None:

@@ -15,7 +15,7 @@ from types import TracebackType
 
 from platformops.clock import Clock
 from platformops.on_ray.stuck import Beat, Watched, beat_from, condemned, watch
-from platformops.pipeline.process import is_alive, is_stopped
+from platformops.pipeline.process import is_alive, is_stopped, waited_for_processor_s
 
 LOOK_S = 0.5
 CAPTURE_S = 10.0
@@ -33,6 +33,7 @@ class StuckWatch:
     def __init__(self, folder: Path, clock: Clock, tell: Callable[[str, str], None]) -> None:
         self._folder, self._clock, self._tell = folder, clock, tell
         self._watched: dict[Path, Watched] = {}
+        self._waited_s: dict[Path, float] = {}
         self._looked_at = clock.monotonic()
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="stuck-watch")
@@ -56,13 +57,20 @@ class StuckWatch:
         for path, beat in beats.items():
             if is_alive(beat.owner) is not False:
                 before = self._watched.get(path, Watched())
+                starved_s = self._starved_s(path, beat)
                 self._watched[path], reasons[path] = watch(
-                    before, beat, is_stopped=path in stopped, elapsed_s=elapsed_s
+                    before, beat, is_stopped=path in stopped, elapsed_s=elapsed_s, starved_s=starved_s
                 )
         quiet = condemned({path: (beats[path], why) for path, why in reasons.items() if path not in stopped})
         for path in (*quiet, *(path for path in sorted(stopped) if reasons.get(path))):
             if is_alive(beats[path].owner):
                 self._end(path, beats[path], reasons[path], has_stack=path not in stopped)
+
+    def _starved_s(self, path: Path, beat: Beat) -> float:
+        """For how long, since the last look, the working thread of a worker of this machine was kept waiting."""
+        before, now = self._waited_s.get(path), waited_for_processor_s(beat.owner.pid, beat.thread)
+        self._waited_s[path] = now
+        return 0.0 if before is None else max(0.0, now - before)
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_S):

@@ -43,6 +43,14 @@ def is_stopped(owner: Owner) -> bool:
     return found is not None and found[0] == "T" and found[1] == owner.started
 
 
+def waited_for_processor_s(pid: int, thread: int) -> float:
+    """For how long that thread has been ready to run without getting a processor; 0.0 when it is gone."""
+    try:
+        return int((PROC / str(pid) / "task" / str(thread) / "schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 def _machine() -> str:
     # Two containers of one host share the boot but not the process ids.
     boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()

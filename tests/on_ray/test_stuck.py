@@ -55,6 +55,13 @@ def test_a_watcher_that_slept_itself_condemns_nobody():
     assert watch(Watched(), BEAT, is_stopped=True, elapsed_s=3600.0)[1] == ""
 
 
+def test_time_without_a_processor_is_not_held_against_a_worker():
+    watched = Watched()
+    for _ in range(1000):
+        watched, why = watch(watched, BEAT, is_stopped=False, elapsed_s=0.5, starved_s=0.5)
+        assert why == ""
+
+
 def test_a_worker_that_has_ended_is_waited_for_no_more():
     assert looks([replace(BEAT, limit_s=None, section=Section.ENDED)] * 1000, is_stopped=True) == ("", None)
 
