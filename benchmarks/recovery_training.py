@@ -53,6 +53,7 @@ SETTINGS = TrainSpec(model="own", epochs=EPOCHS, batch_size=BATCH, lr=0.01, work
 def prepare(folder: Path) -> None:
     """The app and the rows in `folder`."""
     (folder / "app.py").write_text(APP, encoding="utf-8")
+    (folder / "rows").mkdir()
     dice = np.random.default_rng(0)
     splits = {}
     for name, rows in {"train": ROWS, "validation": BATCH, "test": BATCH}.items():

@@ -17,6 +17,7 @@ NAMESPACE = "platformops"
 PATIENCE_S = 45.0
 """A head that was lost is back in a dozen seconds on a quiet machine."""
 LOOK_S = 0.5
+HEAD = "node:__internal_head__"
 SLIVER = 0.001
 """Of the one unit of itself that each node has."""
 
@@ -109,7 +110,9 @@ def on_this_machine() -> dict[str, float]:
     By its address rather than by the id of its node: a node that is started again has another id, and an actor that is
     bound to the old one would never come back.
     """
-    return {f"node:{ray.util.get_node_ip_address()}": SLIVER}
+    own = ray.get_runtime_context().get_node_id()
+    resources = next(n["Resources"] for n in ray.nodes() if n["NodeID"] == own)
+    return {name: SLIVER for name in resources if name.startswith("node:") and name != HEAD}
 
 
 def capacities() -> list[Capacity]:
