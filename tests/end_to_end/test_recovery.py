@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import psutil
 import pytest
@@ -94,13 +94,9 @@ class Clients:
 
 def process_of(live, title):
     for process in live.cluster_processes():
-        with_title = False
-        try:
-            with_title = title in " ".join(process.cmdline())
-        except psutil.Error:
-            continue
-        if with_title:
-            return process
+        with suppress(psutil.Error):
+            if title in " ".join(process.cmdline()):
+                return process
     return None
 
 
@@ -129,9 +125,10 @@ def test_a_killed_gcs_is_started_again_and_no_request_fails(live):
 
 @pytest.mark.parametrize("strike", [signal.SIGKILL, signal.SIGSTOP], ids=["killed", "held still"])
 def test_without_its_only_replica_requests_are_refused_in_time_and_it_comes_back(live, strike):
+    replica = f"ServeReplica:{live.json('status')['systems'][0]['revision']}:"
     with Clients(live) as clients:
         began = time.monotonic()
-        with new_process_after(live, "ReplicaProcess", strike):
+        with new_process_after(live, replica, strike):
             pass
         clients.until_right(time.monotonic(), within_s=60)
         answers = clients.since(began)
