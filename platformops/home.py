@@ -32,6 +32,11 @@ class Home:
         return self.root / "logs"
 
     @property
+    def errands(self) -> Path:
+        """`<id>.json`, one for each `up` or `run` under way on this machine."""
+        return self.root / "errands"
+
+    @property
     def keys(self) -> Path:
         """`<system>.key`, mode 0600: what the CLI sends; the store holds hashes only."""
         return self.root / "keys"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from platformops.on_ray.cluster import Cluster
 
 STAGE = "cluster"
+CLUSTER_LOCK, SERVING_LOCK = "cluster.lock", "serving.lock"
 
 
 class ClusterOnDemand:
@@ -37,6 +38,14 @@ class ClusterOnDemand:
                 os.environ.update(self._cluster.environment)
             return self._cluster
 
+    def keep(self) -> None:
+        """Where the cluster was started here, a keeper looks after it afterwards."""
+        from platformops.keeper import process as keeper
+        from platformops.on_ray import cluster
+
+        if cluster.recorded(self._store) is not None:
+            keeper.ensure(self._where, os.environ)
+
     def _found_or_started(self) -> Cluster:
         from platformops.on_ray import cluster
 
@@ -44,10 +53,12 @@ class ClusterOnDemand:
         how, found = "attached", cluster.find(self._store, os.environ)
         if found is None:
             self._show(Progress(STAGE, "running", message="starting Ray on this machine"))
-            with one_at_a_time(self._where):
+            with one_at_a_time(self._where, CLUSTER_LOCK):
                 found = cluster.find(self._store, os.environ)
                 if found is None:
                     how, found = "started", cluster.start(self._where, self._store, os.environ)
+        if found.ours:
+            self.keep()
         elapsed_s = self._clock.monotonic() - began
         message = f"{how}, {found.address}, authentication {found.authentication}"
         self._show(Progress(STAGE, "done", message=message, elapsed_s=elapsed_s))
@@ -55,9 +66,12 @@ class ClusterOnDemand:
 
 
 @contextmanager
-def one_at_a_time(where: Home) -> Iterator[None]:
-    """Two commands at once must not start two clusters or gateways; the lock goes with its process, however it ends."""
-    with (where.root / "start.lock").open("w") as file:
+def one_at_a_time(where: Home, lock: str) -> Iterator[None]:
+    """Two commands at once must not start two clusters or gateways; the lock goes with its process, however it ends.
+
+    One lock each: a cluster that dies while a gateway starts on it is restarted meanwhile.
+    """
+    with (where.root / lock).open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

@@ -70,14 +70,19 @@ def _end_processes(where: Home, store: Store, clock: Clock) -> Sequence[str]:
     """What was ended: the cluster, where it is ours; else the controller and the gateway on the cluster of others."""
     import os
 
+    from platformops.cli.cluster import CLUSTER_LOCK, one_at_a_time
     from platformops.cli.endpoint import GATEWAY
     from platformops.cli.status import OBSERVED
+    from platformops.keeper import process as keeper
+    from platformops.keeper.errands import forget_left
     from platformops.on_ray import cluster
     from platformops.store.records import Put
 
-    ended = []
+    ended = ["the keeper"] if keeper.stop(where, clock) else []
+    forget_left(where.errands)  # whoever stops everything does not want it taken up again
     if cluster.recorded(store) is not None:
-        ended = ["Ray on this machine"] if cluster.stop(where, store) else []
+        with one_at_a_time(where, CLUSTER_LOCK):
+            ended += ["Ray on this machine"] if cluster.stop(where, store) else []
     elif store.get(GATEWAY) and (found := cluster.find(store, os.environ)):
         os.environ.update(found.environment)
         ended = _end_actors(store, clock)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -13,3 +14,8 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the spec: train.epochs=3. Repeatable."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
+
+
+def spec_arguments(spec: Path, overrides: Sequence[str] | None) -> tuple[str, ...]:
+    """What was typed, as another process in another folder would have to type it."""
+    return (str(spec.absolute()), *(part for override in overrides or () for part in ("--set", override)))

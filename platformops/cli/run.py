@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from platformops.cli.options import AsJson, Overrides, SpecFile
+from platformops.cli.options import AsJson, Overrides, SpecFile, spec_arguments
 
 if TYPE_CHECKING:
     from platformops.cli.running import Ran
@@ -26,7 +26,12 @@ def run(spec: SpecFile, set_: Overrides = None, parallel: Parallel = 2, json_: A
     from platformops.pipeline.runner import exit_code
 
     where, clock = settings.home(), SystemClock()
-    with settings.opened_store(where) as store, progress_shown() as show, session(where, store, clock, show) as s:
+    again = ("run", *spec_arguments(spec, set_), "--parallel", str(parallel))
+    with (
+        settings.opened_store(where) as store,
+        progress_shown() as show,
+        session(where, store, clock, show, arguments=again) as s,
+    ):
         ran = carry_out(spec, set_, s, parallel=parallel)
         gates = judged(ran, s)
     if json_:

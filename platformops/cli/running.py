@@ -19,6 +19,7 @@ from platformops.cli.planning import Planned, planned
 from platformops.clock import Clock
 from platformops.delivery.records import GateResult
 from platformops.home import Home
+from platformops.keeper import errands
 from platformops.pipeline.records import Progress, RunResult, RunState
 from platformops.registry.records import Lineage, ModelVersion
 from platformops.spec.types import PlatformSpec
@@ -54,10 +55,18 @@ class Session:
 
 
 @contextmanager
-def session(where: Home, store: Store, clock: Clock, show: Callable[[Progress], None]) -> Iterator[Session]:
-    """Everything a command needs, with Ctrl-C and SIGTERM turned into an orderly cancellation."""
+def session(
+    where: Home, store: Store, clock: Clock, show: Callable[[Progress], None], *, arguments: Sequence[str]
+) -> Iterator[Session]:
+    """Everything a command needs, with Ctrl-C and SIGTERM turned into an orderly cancellation.
+
+    `arguments` are those of the command, with absolute paths: by them the keeper finishes what a killed process leaves.
+    """
     artifacts = Artifacts(where.artifacts_url, cache=where.cache)
-    with _cancellation() as cancelled:
+    kept = {name: os.environ[name] for name in errands.KEPT_NAMES if os.environ.get(name)}
+    errand = errands.Errand(tuple(arguments), os.getcwd(), kept)
+    taken_up = os.environ.pop(errands.TAKEN_UP, "")
+    with errands.on_errand(where.errands, errand, taken_up=taken_up) as file, _cancellation(file) as cancelled:
         cluster = ClusterOnDemand(where, store, clock, show)
         yield Session(where, store, clock, artifacts, show, cluster, cancelled)
 
@@ -207,11 +216,12 @@ def artifact_file(ran: Ran, stage: str, pattern: str, s: Session) -> Path | None
 
 
 @contextmanager
-def _cancellation() -> Iterator[threading.Event]:
-    """Set by the first Ctrl-C or SIGTERM; a second one ends the process at once."""
+def _cancellation(errand: Path) -> Iterator[threading.Event]:
+    """Set by the first Ctrl-C or SIGTERM; a second one ends the process at once. Neither leaves an errand behind."""
     cancelled = threading.Event()
 
     def on_signal(number: int, _: FrameType | None) -> None:
+        errand.unlink(missing_ok=True)
         if cancelled.is_set():
             os._exit(128 + number)
         cancelled.set()

@@ -7,7 +7,7 @@ import socket
 import urllib.request
 from urllib.error import URLError
 
-from platformops.cli.cluster import one_at_a_time
+from platformops.cli.cluster import SERVING_LOCK, one_at_a_time
 from platformops.cli.endpoint import GATEWAY, gateway_url
 from platformops.cli.running import Session
 from platformops.cli.status import SILENT_AFTER_S
@@ -21,11 +21,12 @@ HEALTH_TIMEOUT_S = 2.0
 def ensure_serving(s: Session, port: int) -> str:
     """The gateway's address, `http://127.0.0.1:PORT`, with a controller that turns. Raises ClusterError."""
     if running := _running(s):
+        s.cluster.keep()
         return running
     began = s.clock.monotonic()
     s.show(Progress(STAGE, "running", message="starting the controller and the gateway"))
     s.cluster.get()
-    with one_at_a_time(s.where):
+    with one_at_a_time(s.where, SERVING_LOCK):
         address = _running(s) or _started(s, port)
     s.show(Progress(STAGE, "done", message=address, elapsed_s=s.clock.monotonic() - began))
     return address

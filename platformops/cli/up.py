@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from platformops.cli.options import AsJson, Overrides, SpecFile
+from platformops.cli.options import AsJson, Overrides, SpecFile, spec_arguments
 
 if TYPE_CHECKING:
     from platformops.cli.running import Ran, Session
@@ -18,7 +18,11 @@ SHOWN_STAGES = ("train", "evaluate")
 
 
 def up(spec: SpecFile, set_: Overrides = None, port: Port = 8000, json_: AsJson = False) -> None:
-    """Bring a system up: data, training, evaluation, gates, live endpoint. Finished steps are not run again."""
+    """Bring a system up: data, training, evaluation, gates, live endpoint. Finished steps are not run again.
+
+    Where no cluster runs, one is started here and kept: what dies of it is started again until `platformops down`.
+    Its state is kept on disk; PLATFORMOPS_GCS_STORAGE=memory, set when it is started, keeps it in memory instead.
+    """
     from platformops.cli import settings
     from platformops.cli.output import progress_shown
     from platformops.cli.running import carry_out, session
@@ -26,7 +30,12 @@ def up(spec: SpecFile, set_: Overrides = None, port: Port = 8000, json_: AsJson 
     from platformops.pipeline.runner import exit_code
 
     where, clock = settings.home(), SystemClock()
-    with settings.opened_store(where) as store, progress_shown() as show, session(where, store, clock, show) as s:
+    again = ("up", *spec_arguments(spec, set_), "--port", str(port))
+    with (
+        settings.opened_store(where) as store,
+        progress_shown() as show,
+        session(where, store, clock, show, arguments=again) as s,
+    ):
         ran = carry_out(spec, set_, s, verify=SHOWN_STAGES, is_served=True)
         live = _live(ran, s, port) if ran.version else None
     if json_:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import torch
 
 Runtime = Literal["auto", "onnx", "torch"]
+Section = Literal["step", "validation", "checkpoint"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ class Checkpoint(Protocol):
     @property
     def epoch(self) -> int:
         """Completed epochs."""
+        ...
+
+    @property
+    def step(self) -> int:
+        """Completed steps of the epoch that is under way."""
         ...
 
     def write(self, directory: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from platformops.apps.contract import App, Batch, ModelParams, Operation
 from platformops.apps.prepared import PreparedDataset
 from platformops.clock import Clock
-from platformops.frameworks.records import Checkpoint, EpochReport, Fitted, Predictor, Runtime, Saved, World
+from platformops.frameworks.records import Checkpoint, EpochReport, Fitted, Predictor, Runtime, Saved, Section, World
 from platformops.spec.types import TrainSpec
 
 if TYPE_CHECKING:
@@ -35,12 +35,16 @@ def fit(
     save_checkpoint: Callable[[Checkpoint], None] | None = None,
     on_epoch: Callable[[EpochReport], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
+    checkpoint_due: Callable[[], bool] | None = None,
+    on_section: Callable[[Section], None] | None = None,
 ) -> Fitted:
     """A model fitted to the train split, with its history; `finished` is False where `should_stop` ended it.
 
     Every rank calls it alike inside an initialised process group; `settings.batch_size` is that of all ranks together.
-    `save_checkpoint` is called after each epoch, and when stopped, on every rank: `Checkpoint.write(directory)` on
-    rank 0 is enough. Continuing from such a directory gives the same weights as not having stopped.
+    `save_checkpoint` is called on every rank after each epoch, and when stopped; with `checkpoint_due`, after each step
+    and epoch for which that says so, and at the end: `Checkpoint.write(directory)` on rank 0 is enough, and ranks need
+    not agree. Continuing from such a directory gives the same weights as not having stopped.
+    `on_section` is told what begins: a step, the validation of an epoch, a checkpoint.
     Raises PlatformError when the loss is not a number, or the data cannot be trained on.
     """
     from platformops.frameworks.torch_fit import fit_model
@@ -48,6 +52,7 @@ def fit(
     return fit_model(
         app, dataset, params, settings, clock=clock, device=device, world=world, wrap=wrap, resume=resume,
         save_checkpoint=save_checkpoint, on_epoch=on_epoch, should_stop=should_stop,
+        checkpoint_due=checkpoint_due, on_section=on_section,
     )  # fmt: skip
 
 

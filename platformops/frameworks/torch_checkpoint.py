@@ -50,6 +50,10 @@ class TorchCheckpoint:
     def epoch(self) -> int:
         return self.position.epoch
 
+    @property
+    def step(self) -> int:
+        return self.position.step
+
     def write(self, directory: Path) -> None:
         """Two files in `directory`, which exists."""
         tensors = {MODEL + name: value for name, value in self.model.state_dict().items()}

@@ -15,7 +15,7 @@ from platformops.apps.contract import App, ModelParams
 from platformops.apps.prepared import PreparedDataset
 from platformops.clock import Clock
 from platformops.errors import PlatformError
-from platformops.frameworks.records import Checkpoint, EpochReport, Fitted, World
+from platformops.frameworks.records import Checkpoint, EpochReport, Fitted, Section, World
 from platformops.frameworks.schedule import Schedule
 from platformops.frameworks.torch_batches import Batches
 from platformops.frameworks.torch_checkpoint import Position, TorchCheckpoint
@@ -47,6 +47,9 @@ class _Training:
     device: torch.device
     started_at: float
     should_stop: Callable[[], bool] | None
+    save: Callable[[Checkpoint], None] | None
+    is_due: Callable[[], bool] | None
+    enter: Callable[[Section], None]
     asked_at: float = -STOP_CHECK_S
 
     def elapsed_s(self) -> float:
@@ -55,6 +58,12 @@ class _Training:
 
     def checkpoint(self) -> TorchCheckpoint:
         return TorchCheckpoint(self.model, self.optimizer, self.slow, self.position)
+
+    def keep(self) -> None:
+        """Hands a checkpoint to whoever keeps them."""
+        if self.save is not None:
+            self.enter("checkpoint")
+            self.save(self.checkpoint())
 
 
 def fit_model(
@@ -71,6 +80,8 @@ def fit_model(
     save_checkpoint: Callable[[Checkpoint], None] | None,
     on_epoch: Callable[[EpochReport], None] | None,
     should_stop: Callable[[], bool] | None,
+    checkpoint_due: Callable[[], bool] | None,
+    on_section: Callable[[Section], None] | None,
 ) -> Fitted:
     """See `platformops.frameworks.torch.fit`."""
     if len(dataset.splits["train"].images) == 0:
@@ -83,14 +94,19 @@ def fit_model(
     if resume is None and callable(calibrate):
         calibrate(batches.sample(CALIBRATION_ROWS))
     model.to(device=torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    training = _begin(model, batches, settings, options, clock, torch.device(device), wrap, should_stop, resume)
+    training = _begin(
+        model, batches, settings, options, clock, torch.device(device), wrap, should_stop, resume, save_checkpoint,
+        checkpoint_due, on_section,
+    )  # fmt: skip
     finished = True
     while finished and training.position.epoch < settings.epochs and not _is_over(training):
         finished = _run_epoch(training)
-        if finished:
-            _close_epoch(training, on_epoch)
-        if save_checkpoint is not None:
-            save_checkpoint(training.checkpoint())
+        report = _close_epoch(training) if finished else None
+        is_last = not finished or training.position.epoch >= settings.epochs or _is_over(training)
+        if is_last or checkpoint_due is None or checkpoint_due():
+            training.keep()
+        if report is not None and on_epoch is not None:
+            on_epoch(report)
     if training.slow is not None and finished:
         training.slow.swap(model)
     return Fitted(model.cpu().eval(), training.position.history, finished)
@@ -106,6 +122,9 @@ def _begin(
     wrap: Callable[[nn.Module], nn.Module] | None,
     should_stop: Callable[[], bool] | None,
     resume: Path | None,
+    save: Callable[[Checkpoint], None] | None,
+    is_due: Callable[[], bool] | None,
+    on_section: Callable[[Section], None] | None,
 ) -> _Training:
     optimizer = optimizer_for(model, settings, options)
     slow = SlowWeights(model) if options.averaging != "off" else None
@@ -129,6 +148,9 @@ def _begin(
         device=device,
         started_at=clock.monotonic() - position.elapsed_s,
         should_stop=should_stop,
+        save=save,
+        is_due=is_due,
+        enter=on_section or (lambda _: None),
     )
 
 
@@ -154,9 +176,12 @@ def _run_epoch(training: _Training) -> bool:
         position.elapsed_s = elapsed_s
         if _must_stop(training, elapsed_s):
             return False
+        training.enter("step")
         images, labels = training.batches.load(order, position.epoch, position.step)
         position.loss_sum += _step(training, images, labels, progress)
         position.step += 1
+        if training.is_due is not None and position.step < training.batches.steps and training.is_due():
+            training.keep()
     return True
 
 
@@ -188,7 +213,8 @@ def _step(training: _Training, images: Tensor, labels: Tensor, progress: float) 
     return value
 
 
-def _close_epoch(training: _Training, on_epoch: Callable[[EpochReport], None] | None) -> None:
+def _close_epoch(training: _Training) -> EpochReport:
+    training.enter("validation")
     position, world = training.position, training.batches.world
     steps_s = max(training.elapsed_s() - (position.history[-1].elapsed_s if position.history else 0.0), 1e-9)
     broadcast_buffers(training.model, world)
@@ -208,8 +234,7 @@ def _close_epoch(training: _Training, on_epoch: Callable[[EpochReport], None] | 
     training.position = replace(
         position, epoch=position.epoch + 1, step=0, loss_sum=0.0, history=(*position.history, report)
     )
-    if on_epoch is not None:
-        on_epoch(report)
+    return report
 
 
 def _validation_accuracy(training: _Training) -> float | None:

@@ -16,8 +16,10 @@ from ray.serve.exceptions import (
 )
 from ray.serve.handle import DeploymentHandle
 
+from platformops.clock import Clock
 from platformops.delivery.records import RevisionStatus
 from platformops.gateway.call import Answer, ReplicaDied, RevisionUnavailable, RevisionUnknown
+from platformops.gateway.outages import Outages
 
 DIED = (ray.exceptions.RayActorError, ray.exceptions.ActorUnavailableError, ReplicaUnavailableError)
 REFUSED = (BackPressureError, DeploymentUnavailableError)
@@ -26,15 +28,23 @@ REFUSED = (BackPressureError, DeploymentUnavailableError)
 class ReplicaCalls:
     """Implements `Call`, `Ready` and `Width`. Calls come from one event loop, `observe` from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._handles: dict[str, Any] = {}
         self._ready: Mapping[str, int] = {}
         self._deployed_at: Mapping[str, float] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._outages = Outages()
+
+    @property
+    def has_outage(self) -> bool:
+        """Whether a revision has no replica, so that the next look should come soon."""
+        return bool(self._outages)
 
     def observe(self, statuses: Mapping[str, RevisionStatus]) -> None:
         """What runs now; handles of revisions that are gone, or were stopped and deployed again, are dropped."""
         self._ready = {name: status.ready for name, status in statuses.items() if status.ready}
+        self._outages.observe(self._ready, self._clock.monotonic())
         before, self._deployed_at = self._deployed_at, {name: s.deployed_at for name, s in statuses.items()}
         same = {name for name, at in self._deployed_at.items() if before.get(name, at) == at}
         for name in [name for name in self._handles if name not in same]:
@@ -49,6 +59,8 @@ class ReplicaCalls:
     async def __call__(
         self, revision: str, items: Sequence[bytes], *, deadline: float, queued: int
     ) -> Sequence[Answer]:
+        if revision in self._outages:
+            raise RevisionUnavailable(revision)
         handle: Any = self._handles.get(revision)
         if handle is None:
             self._loop = asyncio.get_running_loop()
@@ -56,6 +68,8 @@ class ReplicaCalls:
         try:
             answers = await handle.remote(list(items), queued)
         except DIED as error:
+            if self.width(revision) == 1:  # nobody else could be asked
+                self._outages.died(revision, self._clock.monotonic())
             raise ReplicaDied(revision) from error
         except REFUSED as error:
             raise RevisionUnavailable(revision) from error

@@ -20,11 +20,11 @@ KEEP = 2
 WRITING, DAMAGED = ".writing-", "damaged-"
 
 
-def write_checkpoint(folder: Path, epoch: int, write: Callable[[Path], None]) -> Path:
-    """The directory of the checkpoint of `epoch`, complete and durable on return; the KEEP newest stay.
+def write_checkpoint(folder: Path, epoch: int, write: Callable[[Path], None], *, step: int = 0) -> Path:
+    """The directory of the checkpoint after `epoch` epochs and `step` steps, complete and durable on return.
 
-    Raises DiskFull, before anything is written, when another checkpoint like the last one does not fit, and
-    PlatformError when the disk fails; what was there before stays, and nothing half written does.
+    The KEEP newest stay. Raises DiskFull, before anything is written, when another checkpoint like the last one does
+    not fit, and PlatformError when the disk fails; what was there before stays, and nothing half written does.
     """
     place = f"checkpoints in {folder}"
     with named(place, f"writing that of epoch {epoch}", at=folder):
@@ -35,7 +35,7 @@ def write_checkpoint(folder: Path, epoch: int, write: Callable[[Path], None]) ->
         try:
             write(aside)
             _seal(aside, epoch)
-            final = aside.rename(_free_name(folder, _name(epoch)))
+            final = aside.rename(_free_name(folder, _name(epoch, step)))
         except BaseException:
             shutil.rmtree(aside, ignore_errors=True)
             raise
@@ -85,8 +85,9 @@ def _seal(aside: Path, epoch: int) -> None:
         sync_folder(Path(where))
 
 
-def _name(epoch: int) -> str:
-    return f"epoch-{epoch:06d}"
+def _name(epoch: int, step: int = 0) -> str:
+    """Sorts by how far training is."""
+    return f"epoch-{epoch:06d}" + (f".{step:06d}" if step else "")
 
 
 def _free_name(folder: Path, name: str) -> Path:

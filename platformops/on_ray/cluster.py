@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import psutil
 
+from platformops.clock import SystemClock
 from platformops.errors import ClusterError
 from platformops.home import Home
 from platformops.store.records import Store
@@ -25,6 +28,14 @@ START_TIMEOUT_S = 180.0
 STOP_GRACE_S = 5.0
 MARK = "PLATFORMOPS_CLUSTER"
 """Set in the environment of a cluster that we start: what carries it is ours to stop, and nothing else is."""
+GCS_STORAGE = "PLATFORMOPS_GCS_STORAGE"
+"""`rocksdb` (default) keeps the cluster's state on disk, so that it survives the GCS and the machine; Ray calls it
+alpha. `memory` is the switch back: then the end of the GCS is the end of the cluster."""
+GCS, RAYLET = "gcs_server", "raylet"
+GCS_START_S = 15.0
+LOOK_S = 0.05
+PATIENCE_S = 5.0
+"""A GCS whose raylet still runs is about to be started again by the keeper."""
 OBJECT_STORE_RATIO = 0.15
 """Share of memory for the object store; prepared data is memory-mapped from files, so little goes through it."""
 
@@ -51,10 +62,23 @@ def find(store: Store, environment: Mapping[str, str]) -> Cluster | None:
     ours = recorded(store)
     if (address := environment.get("RAY_ADDRESS", "")) and not (ours and ours.address == address):
         return _described(_resolve(address), environment)
-    if ours and _answers(ours.address) and processes_of(ours.temp_dir):
+    if ours and _is_back(ours):
         return ours
     running = _advertised()
     return _described(running, environment) if running and _answers(running) else None
+
+
+def _is_back(ours: Cluster) -> bool:
+    """Whether our cluster answers, at once or as soon as its GCS has been started again."""
+    clock = SystemClock()
+    deadline = clock.monotonic() + PATIENCE_S
+    while server(ours.temp_dir, RAYLET) is not None:
+        if _answers(ours.address):
+            return True
+        if clock.monotonic() > deadline:
+            return False
+        clock.sleep(LOOK_S)
+    return False
 
 
 def temp_dir_of(root: Path) -> Path:
@@ -71,12 +95,18 @@ def recorded(store: Store) -> Cluster | None:
 
 
 def start(home: Home, store: Store, environment: Mapping[str, str]) -> Cluster:
-    """A new cluster on this machine, token-authenticated, with durable cluster state below the home."""
+    """A cluster on this machine, token-authenticated, with durable cluster state below the home.
+
+    One that was started here before and never stopped comes back on its ports and to its state.
+    """
     temp_dir = temp_dir_of(home.root)
-    stop_processes(processes_of(str(temp_dir)))
+    kill_processes(processes_of(str(temp_dir)))
     token_file = _ensure_token(environment, home)
-    port, dashboard_port, metrics_ports = free_port(), free_port(), (free_port(), free_port())
-    launch_environment = dict(environment) | _ray_environment(home, metrics_ports)
+    before = recorded(store)
+    port, dashboard_port = (_port_again(at) for at in ((before.address, before.dashboard) if before else ("", "")))
+    metrics_ports = (free_port(), free_port())
+    storage = environment.get(GCS_STORAGE) or "rocksdb"
+    launch_environment = dict(environment) | _ray_environment(home, metrics_ports, storage)
     if token_file is not None:
         launch_environment["RAY_AUTH_TOKEN_PATH"] = str(token_file)
     launch_environment.pop("RAY_ADDRESS", None)
@@ -84,19 +114,11 @@ def start(home: Home, store: Store, environment: Mapping[str, str]) -> Cluster:
     (temp_dir / "ray_current_cluster").unlink(missing_ok=True)
     log = home.logs / "ray-start.log"
     log.parent.mkdir(parents=True, exist_ok=True)
-    with log.open("wb") as output:
-        done = subprocess.run(
-            _start_command(port, dashboard_port, temp_dir),
-            env=launch_environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            stdin=subprocess.DEVNULL,
-            timeout=START_TIMEOUT_S,
-            check=False,
-        )
-    if done.returncode != 0:
+    code = _run(_start_command(port, dashboard_port, temp_dir), launch_environment, log)
+    if code != 0:
+        kill_processes(processes_of(str(temp_dir)))
         raise ClusterError(
-            f"Ray did not start (exit {done.returncode}): {_last_line(log)}",
+            f"Ray did not start ({'no answer' if code is None else f'exit {code}'}): {_last_line(log)}",
             remedy=f"read {log}; `platformops down` clears what is left",
         )
     address = _advertised(temp_dir) or f"127.0.0.1:{port}"
@@ -105,17 +127,37 @@ def start(home: Home, store: Store, environment: Mapping[str, str]) -> Cluster:
     return cluster
 
 
+def _run(command: Sequence[str], environment: Mapping[str, str], log: Path) -> int | None:
+    """The exit code; None when it took longer than START_TIMEOUT_S."""
+    with log.open("wb") as output:
+        try:
+            return subprocess.run(
+                command,
+                env=dict(environment),
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                timeout=START_TIMEOUT_S,
+                check=False,
+                start_new_session=True,  # Ctrl-C in the terminal of `up` is not meant for the cluster
+            ).returncode
+        except subprocess.TimeoutExpired:
+            return None
+
+
 def stop(home: Home, store: Store) -> bool:
     """Stops the cluster that `up` started here, and forgets its state; False when there was none."""
     ours = recorded(store)
     if ours is None:
         return False
-    found = processes_of(ours.temp_dir)
-    stop_processes(found)
+    ended = 0
+    while found := processes_of(ours.temp_dir):  # one that was just being started is found the second time
+        stop_processes(found)
+        ended += len(found)
     for leftover in (_gcs_storage(home), Path(ours.temp_dir)):
         shutil.rmtree(leftover, ignore_errors=True)
     store.put(RECORD, {}, expect=None)
-    return bool(found)
+    return bool(ended)
 
 
 def processes_of(temp_dir: str) -> list[psutil.Process]:
@@ -131,6 +173,101 @@ def stop_processes(processes: Sequence[psutil.Process]) -> None:
     for process in alive:
         _signal(process, signal.SIGKILL)
     psutil.wait_procs(alive, timeout=STOP_GRACE_S)
+
+
+def kill_processes(processes: Sequence[psutil.Process]) -> None:
+    """Ends these processes at once: of a cluster that has lost a server, nobody is left to say goodbye to."""
+    for process in processes:
+        _signal(process, signal.SIGKILL)
+    psutil.wait_procs(list(processes), timeout=STOP_GRACE_S)
+
+
+def server(temp_dir: str, name: str) -> psutil.Process | None:
+    """The living GCS or RAYLET of the cluster with this temp dir."""
+    for process in psutil.process_iter(["name"]):
+        if process.info["name"] == name and _mark_of(process) == temp_dir and is_alive(process):
+            return process
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """How a server was started, to start it again; its environment may hold secrets, so it is never written down."""
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    folder: str
+
+
+def launch_of(process: psutil.Process) -> Launched | None:
+    """Read from the kernel while the process lives; None when it is gone."""
+    try:
+        return Launched(tuple(process.cmdline()), process.environ(), process.cwd())
+    except psutil.Error:
+        return None
+
+
+def start_gcs(launched: Launched, address: str) -> subprocess.Popen[bytes]:
+    """The GCS runs again, by the command it ran by before, and answers. Raises ClusterError when it does not."""
+    started = subprocess.Popen(
+        launched.arguments,
+        env=dict(launched.environment),
+        cwd=launched.folder,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,  # its command names the files that it writes to
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    clock = SystemClock()
+    deadline = clock.monotonic() + GCS_START_S
+    while started.poll() is None and clock.monotonic() < deadline:
+        if _answers(address):
+            return started
+        clock.sleep(LOOK_S)
+    started.kill()
+    code = started.wait()
+    raise ClusterError(f"the GCS did not come back within {GCS_START_S:.0f} s (exit {code})")
+
+
+def has_durable_state(launched: Launched) -> bool:
+    return launched.environment.get("RAY_gcs_storage") == "rocksdb"
+
+
+def stopped_processes(temp_dir: str) -> dict[int, str]:
+    """Process id -> name of every process of this cluster that a signal holds still (SIGSTOP, not a debugger)."""
+    held = [pid for pid in psutil.pids() if _state_of(pid) == "T"]
+    return {pid: name for pid in held if (name := _name_with_mark(pid, temp_dir))}
+
+
+def _name_with_mark(pid: int, temp_dir: str) -> str:
+    try:
+        process = psutil.Process(pid)
+        return (process.cmdline() or [process.name()])[0] if _mark_of(process) == temp_dir else ""
+    except psutil.Error:
+        return ""
+
+
+def _state_of(pid: int) -> str:
+    try:
+        text = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return ""
+    return text[text.rindex(")") + 2]  # the name before may hold spaces and brackets
+
+
+def is_alive(process: psutil.Process) -> bool:
+    """False also for one that has ended and waits to be reaped."""
+    return _state_of(process.pid) not in ("", "Z", "X")
+
+
+def _port_again(address: str) -> int:
+    """The port of `address`, or a free one where there is none or it was taken meanwhile."""
+    _, _, port = address.rpartition(":")
+    with contextlib.suppress(OSError, ValueError), socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("", int(port)))
+        return int(port)
+    return free_port()
 
 
 def free_port() -> int:
@@ -155,10 +292,12 @@ def _start_command(port: int, dashboard_port: int, temp_dir: Path) -> list[str]:
     ]
 
 
-def _ray_environment(home: Home, metrics_ports: tuple[int, int]) -> dict[str, str]:
+def _ray_environment(home: Home, metrics_ports: tuple[int, int], storage: str) -> dict[str, str]:
+    if storage not in ("rocksdb", "memory"):
+        raise ClusterError(f"{GCS_STORAGE}={storage!r} is not known", remedy="set it to rocksdb or memory, or unset it")
     return {
         "RAY_AUTH_MODE": "token",
-        "RAY_gcs_storage": "rocksdb",
+        "RAY_gcs_storage": storage,
         "RAY_gcs_storage_path": str(_gcs_storage(home)),
         "RAY_DISABLE_IMPORT_WARNING": "1",
         "AUTOSCALER_METRIC_PORT": str(metrics_ports[0]),
@@ -265,5 +404,7 @@ def _signal(process: psutil.Process, number: int) -> None:
 
 
 def _last_line(log: Path) -> str:
+    """What went wrong, where an exception says so; Ray's own log lines come after it."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "no output"
+    errors = [line for line in lines if re.match(r"[\w.]*(Exception|Error): ", line)]
+    return (errors or lines or ["no output"])[-1][:300]

@@ -18,7 +18,6 @@ from dataclasses import replace
 
 import httpx
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from platformops.clock import SystemClock
 from platformops.controller import Node, take_over, turn
@@ -38,7 +37,7 @@ from platformops.errors import ClusterError, LeaseLost, PlatformError
 from platformops.home import Home
 from platformops.on_ray import examination, gateway, serving
 from platformops.on_ray.actors import ask, running, stop
-from platformops.on_ray.session import NAMESPACE
+from platformops.on_ray.session import NAMESPACE, on_this_machine
 from platformops.security.keys import STORED_UNDER, new_key
 from platformops.store.artifacts import Artifacts
 from platformops.store.open import open_store
@@ -234,9 +233,7 @@ def start_controller(home: Home) -> int:
         max_restarts=-1,
         max_task_retries=0,
         max_concurrency=4,
-        scheduling_strategy=NodeAffinitySchedulingStrategy(
-            ray.get_runtime_context().get_node_id(), soft=not home.store_url.startswith("sqlite:")
-        ),
+        resources=on_this_machine() if home.store_url.startswith("sqlite:") else {},
     )
     controller = actor.remote(home)
     keeps = str(ask(NAME, controller.store_url.remote(), START_TIMEOUT_S))

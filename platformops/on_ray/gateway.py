@@ -17,7 +17,6 @@ from dataclasses import dataclass, field, replace
 import ray
 import uvloop
 from ray.serve.exceptions import RayServeException
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from platformops.clock import SystemClock
 from platformops.delivery.records import Route
@@ -33,12 +32,14 @@ from platformops.home import Home
 from platformops.on_ray.actors import ask, running, stop
 from platformops.on_ray.calls import ReplicaCalls
 from platformops.on_ray.serving import revision_statuses, start_serve
-from platformops.on_ray.session import NAMESPACE
+from platformops.on_ray.session import NAMESPACE, on_this_machine
 from platformops.security.keys import STORED_UNDER
 from platformops.store.open import open_store
 
 NAME = "platformops-gateway"
 REFRESH_S = 1.0
+OUTAGE_REFRESH_S = 0.2
+"""While a revision has no replica: the moment in which it has one again is waited for."""
 START_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 20.0
 LOG_FILE = "gateway.jsonl"
@@ -63,7 +64,7 @@ class GatewayProcess:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._store = open_store(settings.home.store_url)
-        self._calls = ReplicaCalls()
+        self._calls = ReplicaCalls(SystemClock())
         self._log = AccessLog(settings.home.logs / LOG_FILE)
         self._gateway = Gateway(
             call=self._calls,
@@ -127,7 +128,7 @@ class GatewayProcess:
         uvloop.run(self._server.serve(self._bound))
 
     def _refresh_always(self) -> None:
-        while not self._stopped.wait(REFRESH_S):
+        while not self._stopped.wait(OUTAGE_REFRESH_S if self._calls.has_outage else REFRESH_S):
             self.refresh()
             self._log.flush()
 
@@ -153,7 +154,7 @@ def start_gateway(settings: Settings) -> str:
         max_restarts=-1,
         max_task_retries=-1,
         max_concurrency=8,
-        scheduling_strategy=NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False),
+        resources=on_this_machine(),
     )
     return str(ask(NAME, actor.remote(settings).address.remote(), START_TIMEOUT_S))
 

@@ -36,10 +36,11 @@ REPLICA = "replica"
 OURS = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}-r[0-9]+")
 CALLS_PER_REPLICA = 2
 """A gateway has as many calls in flight as there are replicas; room for a second one keeps a retry from waiting."""
-HEALTH_PERIOD_S = 2.0
+HEALTH_PERIOD_S = 1.0
+"""A replica that died is missed at the next check."""
 HEALTH_TIMEOUT_S = 10.0
-"""Serve replaces a replica after three of these: a stopped process in half a minute, and no healthy one on a
-machine that is merely busy."""
+"""Serve replaces a silent replica after three of these, and no healthy one on a machine that is merely busy. One that a
+signal holds still is seen sooner, by the keeper, in what the kernel says of it."""
 ONE_LOOP = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}
 """Serve's loop calls ours directly: predictions run in a thread of their own anyway, so a second loop only costs."""
 SCALE_UP_DELAY_S = 3.0

@@ -9,10 +9,17 @@ from dataclasses import dataclass
 import ray
 from ray._private.state import available_resources_per_node
 
+from platformops.clock import SystemClock
 from platformops.errors import ClusterError
 from platformops.on_ray.tickets import Capacity
 
 NAMESPACE = "platformops"
+PATIENCE_S = 45.0
+"""A head that was lost is back in a dozen seconds on a quiet machine."""
+LOOK_S = 0.5
+HEAD = "node:__internal_head__"
+SLIVER = 0.001
+"""Of the one unit of itself that each node has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +35,34 @@ class NodeSlots:
 
 
 def attach() -> None:
-    """Connects to the cluster of RAY_ADDRESS unless already connected. Raises ClusterError."""
+    """Connects to the cluster of RAY_ADDRESS unless already connected. Raises ClusterError.
+
+    A cluster that is being started again is waited for, and joined anew by a process that was connected before.
+    """
     if ray.is_initialized():
-        return
+        if _is_joined():
+            return
+        ray.shutdown()
     address = os.environ.get("RAY_ADDRESS", "")
     if not address:
         raise ClusterError("no cluster address", remedy="set RAY_ADDRESS, or let `platformops up` start a cluster")
+    clock = SystemClock()
+    deadline = clock.monotonic() + PATIENCE_S
+    while (problem := _problem_of_joining(address)) and clock.monotonic() < deadline:
+        clock.sleep(LOOK_S)
+    if problem:
+        raise _cannot_join(address, problem)
+
+
+def _cannot_join(address: str, problem: str) -> ClusterError:
+    return ClusterError(
+        f"cannot join the Ray cluster at {address}: {problem}",
+        remedy="check that it runs, and that RAY_AUTH_TOKEN_PATH holds its token",
+    )
+
+
+def _problem_of_joining(address: str) -> str:
+    """Empty when this process is connected on return. Raises ClusterError where waiting would not help."""
     try:
         ray.init(
             address=address,
@@ -43,11 +72,20 @@ def attach() -> None:
             configure_logging=False,
             runtime_env={"env_vars": _job_environment()},
         )
-    except (ConnectionError, ray.exceptions.RayError) as error:
-        raise ClusterError(
-            f"cannot join the Ray cluster at {address}: {error}",
-            remedy="check that it runs, and that RAY_AUTH_TOKEN_PATH holds its token",
-        ) from error
+    except ray.exceptions.AuthenticationError as error:
+        raise _cannot_join(address, str(error)) from error
+    except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
+        return str(error) or type(error).__name__
+    return ""
+
+
+def _is_joined() -> bool:
+    """Whether the node that this process joined is still one of the cluster's."""
+    try:
+        own = ray.get_runtime_context().get_node_id()
+        return any(n["NodeID"] == own and n["Alive"] for n in ray.nodes())
+    except (RuntimeError, ray.exceptions.RayError):
+        return False
 
 
 def nodes() -> tuple[NodeSlots, ...]:
@@ -64,6 +102,17 @@ def nodes() -> tuple[NodeSlots, ...]:
         )
         for n in living
     )
+
+
+def on_this_machine() -> dict[str, float]:
+    """Resources that only this machine has, to place an actor where the home is.
+
+    By its address rather than by the id of its node: a node that is started again has another id, and an actor that is
+    bound to the old one would never come back.
+    """
+    own = ray.get_runtime_context().get_node_id()
+    resources = next(n["Resources"] for n in ray.nodes() if n["NodeID"] == own)
+    return {name: SLIVER for name in resources if name.startswith("node:") and name != HEAD}
 
 
 def capacities() -> list[Capacity]:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,10 +19,15 @@ import ray.train
 from ray.experimental import internal_kv
 
 from platformops.apps.prepared import PreparedDataset, open_prepared
+from platformops.clock import SystemClock
 from platformops.errors import PlatformError, StageFailed
 from platformops.on_ray.layout import Layout, training_layout
 from platformops.on_ray.session import capacities
+from platformops.on_ray.spares import HOOK
 from platformops.on_ray.training_worker import TrainingOrder, model_params, run_worker
+from platformops.on_ray.watching import StuckWatch
+from platformops.pipeline.launcher import MEMORY_REMEDY
+from platformops.pipeline.process import oom_kills
 from platformops.spec.types import TrainSpec
 from platformops.store.records import JsonObject
 
@@ -33,10 +39,12 @@ POLL_S = 0.25
 ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": str(POLL_S),
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": "30",
-    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "30",
+    # A worker of another machine that is held still; those of this one are seen by their heartbeats.
+    "RAY_TRAIN_WORKER_HEALTH_CHECK_TIMEOUT_S": "10",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "1",
 }
 WORKER_ENVIRONMENT = {
+    **HOOK,
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "3",
     # Large batches otherwise go back to the kernel after each step and fault in again: 1.7 times the CPU time.
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
@@ -72,10 +80,12 @@ def train(
         threads=layout.threads,
         use_gpu=layout.use_gpu,
         news_key=f"train/{name}",
+        beats=str(scratch / "beats"),
     )
     os.environ.update(ENVIRONMENT)
     try:
-        with _News(order.news_key, progress):
+        watch = StuckWatch(Path(order.beats), SystemClock(), partial(_tell_ended, progress))
+        with _News(order.news_key, progress), watch:
             _fit_on_cluster(order, layout, settings.max_failures, scratch / "ray", f"{name}-{time.time_ns()}")
     except StageFailed:
         # A Train controller that was killed leaves its placement group held for as long as this job lives: the next
@@ -83,6 +93,12 @@ def train(
         ray.shutdown()
         raise
     return _summary(output)
+
+
+def _tell_ended(progress: Callable[[float | None, str], None], said: str, stack: str) -> None:
+    progress(None, said)
+    if stack:
+        print(stack, flush=True)  # what a stage prints is in the log of its run
 
 
 def layout_for(dataset: PreparedDataset, settings: TrainSpec) -> Layout:
@@ -118,9 +134,14 @@ def _fit_on_cluster(order: TrainingOrder, layout: Layout, max_failures: int, sto
             worker_runtime_env={"env_vars": {**WORKER_ENVIRONMENT, "OMP_NUM_THREADS": str(layout.threads)}},
         ),
     )
+    killed_for_memory = oom_kills()
     try:
         trainer.fit()
     except ray.train.WorkerGroupError as error:
+        if oom_kills() > killed_for_memory:
+            raise StageFailed(
+                f"training workers failed while memory ran out: {_short(error)}", remedy=MEMORY_REMEDY
+            ) from error
         raise _cause(error) from error
     except (ray.train.TrainingFailedError, ray.exceptions.RayError) as error:
         raise StageFailed(f"training ended: {_short(error)}") from error

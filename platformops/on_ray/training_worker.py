@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +22,11 @@ from platformops.clock import SystemClock
 from platformops.errors import StageFailed
 from platformops.frameworks.records import Checkpoint, EpochReport, Fitted, World
 from platformops.frameworks.torch import fit, save_model
+from platformops.on_ray import spares
+from platformops.on_ray.cadence import Cadence
 from platformops.on_ray.checkpoints import newest_verified, write_checkpoint
+from platformops.on_ray.pulse import Pulse
+from platformops.on_ray.stuck import Section
 from platformops.spec.types import TrainSpec
 from platformops.store.records import Json, JsonObject
 
@@ -29,6 +35,11 @@ if TYPE_CHECKING:
 
 REPORT_EVERY_S = 2.0
 PARITY_ROWS = 64
+IMPORTED = (
+    "ray.train.torch", "ray.train.v2._internal.execution.worker_group.worker", "torch.distributed",
+    "platformops.frameworks.torch_fit",
+)  # fmt: skip
+"""What a rank imports between its start and its first step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +55,14 @@ class TrainingOrder:
     threads: int
     use_gpu: bool
     news_key: str
+    beats: str
+    """Folder of the ranks' heartbeats."""
+
+
+def import_all() -> None:
+    """Done beforehand, what takes longest."""
+    for name in IMPORTED:
+        import_module(name)
 
 
 def model_params(dataset: PreparedDataset, settings: TrainSpec) -> ModelParams:
@@ -60,16 +79,23 @@ def model_params(dataset: PreparedDataset, settings: TrainSpec) -> ModelParams:
 
 def run_worker(config: dict[str, Any]) -> None:
     """What Ray Train calls on every rank; `config` is a TrainingOrder as a dict."""
-    import torch
-
     order = TrainingOrder(**config)
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size())
+    with Pulse(Path(order.beats), world.rank, SystemClock()) as pulse:
+        _train(order, world, pulse)
+
+
+def _train(order: TrainingOrder, world: World, pulse: Pulse) -> None:
+    import torch
+
     torch.set_num_threads(order.threads)
     settings = TrainSpec.model_validate_json(json.dumps(order.settings))
     app, dataset = load_app(order.app, Path(order.root)), open_prepared(Path(order.dataset))
     resume, damaged = newest_verified(Path(order.checkpoints)) if world.rank == 0 else (None, ())
     resume = _agreed(resume, world)
+    pulse.resumed(resume.name if resume else "")
+    saver = _Saver(Path(order.checkpoints), world, pulse)
     reporter = _Reporter(order.news_key, world, damaged)
     fitted = fit(
         app,
@@ -81,10 +107,13 @@ def run_worker(config: dict[str, Any]) -> None:
         world=world,
         wrap=_data_parallel if world.size > 1 else None,
         resume=resume,
-        save_checkpoint=lambda checkpoint: _save(checkpoint, Path(order.checkpoints), world),
+        save_checkpoint=saver.save,
         on_epoch=reporter.epoch,
         should_stop=reporter.preempted,
+        checkpoint_due=saver.is_due,
+        on_section=lambda section: pulse.enter(Section(section)),
     )
+    pulse.enter(Section.FINISH)
     if not fitted.finished:
         raise StageFailed("the node is being taken away; the checkpoint is written and training continues elsewhere")
     if world.rank == 0:
@@ -92,9 +121,24 @@ def run_worker(config: dict[str, Any]) -> None:
     ray.train.report({"finished": 1})
 
 
-def _save(checkpoint: Checkpoint, folder: Path, world: World) -> None:
-    if world.rank == 0:
-        write_checkpoint(folder, checkpoint.epoch, checkpoint.write)
+class _Saver:
+    """Writes rank 0's checkpoints, as often as they are worth it."""
+
+    def __init__(self, folder: Path, world: World, pulse: Pulse) -> None:
+        self._folder, self._world, self._pulse, self._clock = folder, world, pulse, SystemClock()
+        self._cadence = Cadence(self._clock, failures=pulse.groups - 1)
+
+    def is_due(self) -> bool:
+        """Other ranks have nothing to write: they wait for rank 0 in their next common step."""
+        return self._world.rank == 0 and self._cadence.is_due()
+
+    def save(self, checkpoint: Checkpoint) -> None:
+        if self._world.rank != 0:
+            return
+        began = self._clock.monotonic()
+        written = write_checkpoint(self._folder, checkpoint.epoch, checkpoint.write, step=checkpoint.step)
+        self._cadence.saved(self._clock.monotonic() - began)
+        self._pulse.saved(written.name)
 
 
 def _agreed(resume: Path | None, world: World) -> Path | None:
@@ -121,15 +165,23 @@ class _Reporter:
         self._key, self._world, self._damaged = news_key, world, damaged
         self._reported_at = time.monotonic()
         self._checked_at = time.monotonic()
+        self._has_spare = False
 
     def epoch(self, report: EpochReport) -> None:
         if self._world.rank == 0:
             news = report.as_json() | {"damaged": list(self._damaged)}
             internal_kv._internal_kv_put(self._key, json.dumps(news).encode(), overwrite=True)
+        self._reserve(report)
         # With several ranks the report is a barrier: all of them must decide alike, so they count epochs, not seconds.
         if self._world.size > 1 or time.monotonic() - self._reported_at >= REPORT_EVERY_S:
             self._reported_at = time.monotonic()
             ray.train.report({"epoch": report.epoch, "loss": report.loss})
+
+    def _reserve(self, report: EpochReport) -> None:
+        """A process in reserve beside every rank, once training has shown that it takes long enough."""
+        if not self._has_spare and spares.is_worth_it(report.elapsed_s, report.progress_ratio):
+            self._has_spare = True
+            threading.Thread(target=spares.ask_for_one, name="spare", daemon=True).start()
 
     def preempted(self) -> bool:
         """True when Ray says that a node of this training is going away."""

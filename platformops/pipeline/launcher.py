@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 
 from platformops.clock import Clock
 from platformops.pipeline.modules import PLATFORM_ROOT
+from platformops.pipeline.process import oom_kills
 from platformops.pipeline.records import Failure
 from platformops.pipeline.wire import (
     CRASHED,
@@ -31,6 +32,7 @@ LOOK_S = 0.1
 """How late a stop or a timeout may be noticed."""
 GRACE_S = 1.0
 """After SIGTERM, before everything is killed: time for a `finally`, not for another epoch."""
+MEMORY_REMEDY = "use smaller batches or fewer trials at once (train.batch_size, search.concurrent), or add memory"
 LONGEST_LINE = 64 * 1024
 MOST_OUTPUT_BYTES = 16 * 1024 * 1024
 """Of one attempt in the log; the rest is counted and dropped."""
@@ -116,7 +118,7 @@ class Worker:
         os.set_blocking(self._events, False)
         self._pid: int | None = None
         self._partial = {self._events: b"", self._output: b""}
-        self._output_bytes = 0
+        self._output_bytes, self._oom_kills = 0, 0
         self._is_usable = True
         self._is_over = False
 
@@ -128,7 +130,7 @@ class Worker:
     ) -> Returned | Failure:
         """One attempt. When it is stopped, takes too long or crashes, this worker is gone afterwards."""
         deadline = clock.monotonic() + request.timeout_s if request.timeout_s else None
-        self._output_bytes = 0
+        self._output_bytes, self._oom_kills = 0, oom_kills()
         with suppress(BrokenPipeError):  # gone already: reading tells how
             _write_all(self._requests, encode_request(request))
         outcome: Returned | Failure | None = None
@@ -192,8 +194,9 @@ class Worker:
         code = self._guard.returncode if self._guard.returncode >= 0 else 128 - self._guard.returncode
         if code > 128:
             name = signal.Signals(code - 128).name if code - 128 in list(signal.Signals) else str(code - 128)
-            remedy = "look for the out-of-memory killer in the system log" if name == "SIGKILL" else "see the log"
-            return Failure(CRASHED, f"its process was ended by {name}", remedy)
+            if name == "SIGKILL" and oom_kills() > self._oom_kills:
+                return Failure(CRASHED, "its process was ended by SIGKILL while memory ran out", MEMORY_REMEDY)
+            return Failure(CRASHED, f"its process was ended by {name}", "see the log")
         return Failure(CRASHED, f"its process ended with code {code} in the middle of the step", "see the log")
 
     def end(self) -> None:

@@ -37,6 +37,20 @@ def is_alive(owner: Owner) -> bool | None:
     return found is not None and found[0] not in "ZX" and found[1] == owner.started
 
 
+def is_stopped(owner: Owner) -> bool:
+    """Whether that very process is held still by a signal; False also for one of another machine."""
+    found = _state_and_start(owner.pid) if owner.machine == _machine() else None
+    return found is not None and found[0] == "T" and found[1] == owner.started
+
+
+def waited_for_processor_s(pid: int, thread: int) -> float:
+    """For how long that thread has been ready to run without getting a processor; 0.0 when it is gone."""
+    try:
+        return int((PROC / str(pid) / "task" / str(thread) / "schedstat").read_text().split()[1]) / 1e9
+    except (OSError, ValueError, IndexError):
+        return 0.0
+
+
 def _machine() -> str:
     # Two containers of one host share the boot but not the process ids.
     boot = (PROC / "sys/kernel/random/boot_id").read_text().strip()
@@ -50,6 +64,16 @@ def _state_and_start(pid: int) -> tuple[str, int] | None:
         return None
     fields = text[text.rindex(")") + 2 :].split()  # the name before may hold spaces and brackets
     return fields[0], int(fields[19])
+
+
+def oom_kills() -> int:
+    """How many processes the kernel has ended on this machine because memory ran out, in any container of it."""
+    with suppress(OSError):
+        for line in (PROC / "vmstat").read_text().splitlines():
+            name, _, count = line.partition(" ")
+            if name == "oom_kill":
+                return int(count)
+    return 0
 
 
 def die_with_parent(parent: int) -> None:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from platformops.home import home_at
+from platformops.keeper.process import keeper_of
 from tests.end_to_end.platform_kit import DIGITS, Platform
 
 
@@ -23,6 +25,7 @@ def live(tmp_path_factory):
     finally:
         platform.run("down")
         assert not platform.cluster_processes(), "`down` leaves nothing behind"
+        assert keeper_of(home_at(platform.home)) is None
 
 
 @pytest.fixture

@@ -104,6 +104,31 @@ def test_continuing_from_a_checkpoint_equals_not_having_stopped(dataset, params,
     assert [report.loss for report in resumed.history] == losses
 
 
+@pytest.mark.parametrize("due_at", [2, 5])
+def test_continuing_from_a_checkpoint_within_an_epoch_equals_not_having_died(dataset, params, tmp_path, due_at):
+    asked, written = iter(range(1, 1000)), []
+
+    def save(checkpoint):
+        if not written:
+            checkpoint.write(tmp_path)
+        written.append((checkpoint.epoch, checkpoint.step))
+
+    settings = SETTINGS.model_copy(update={"epochs": 3})
+    whole = run(dataset, params, settings, save_checkpoint=save, checkpoint_due=lambda: next(asked) == due_at)
+    assert written == [(0, due_at), (3, 0)], "once when it was due, and at the end"
+    assert equal(weights(whole), weights(run(dataset, params, settings, resume=tmp_path)))
+
+
+def test_what_begins_is_told_before_it_does(dataset, params):
+    sections = []
+    settings = SETTINGS.model_copy(update={"epochs": 2})
+    run(dataset, params, settings, on_section=sections.append, save_checkpoint=lambda _: sections.append("saved"))
+    epoch = sections[: len(sections) // 2]
+    assert sections == 2 * epoch
+    assert epoch[-3:] == ["validation", "checkpoint", "saved"]
+    assert set(epoch[:-3]) == {"step"}
+
+
 def test_a_checkpoint_of_a_finished_training_gives_the_same_model_and_history(dataset, params, tmp_path):
     whole = run(dataset, params, save_checkpoint=lambda checkpoint: checkpoint.write(tmp_path))
     again = run(dataset, params, resume=tmp_path)

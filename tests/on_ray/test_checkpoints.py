@@ -24,6 +24,12 @@ def test_the_newest_checkpoint_is_found_and_only_two_are_kept(tmp_path):
     assert sorted(p.name for p in tmp_path.glob("epoch-*")) == ["epoch-000004", "epoch-000005"]
 
 
+def test_a_checkpoint_within_an_epoch_is_newer_than_its_beginning_and_older_than_its_end(tmp_path):
+    for epoch, step in ((2, 0), (2, 7), (2, 110), (3, 0)):
+        written = write_checkpoint(tmp_path, epoch, lambda place: (place / "a").touch(), step=step)
+        assert newest_verified(tmp_path) == (written, ())
+
+
 def test_a_folder_without_checkpoints_has_none(tmp_path):
     assert newest_verified(tmp_path / "absent") == (None, ())
 
