@@ -5,8 +5,7 @@
 Through the platform means what the `train` stage calls: a Ray Train worker, shards mapped into memory, augmentation,
 validation, checkpoints made durable, reports. The loop (`training_loops.py bare`) has its pixels in memory, the same
 threads, precision, memory format, allocator settings and validation, and nothing else. The start of Ray Train's
-worker (`start_s`) is no part of the rate. Both are measured in turn; the ratio is the median over rounds of wall
-rates. `ratio_of_cpu` compares images a CPU second of the training processes, which other load disturbs less.
+worker (`start_s`) is no part of the rate. Both are measured in turn; the ratio is the median over rounds.
 The full form also fits CIFAR-10 in float32 and in bfloat16 and compares their accuracies.
 """
 
@@ -20,7 +19,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +38,7 @@ class Taken:
     images: int
     wall_s: float
     cpu_s: float
+    """Of a loop; a training worker's is not known."""
     accuracy: float
     start_s: float = 0.0
 
@@ -74,23 +73,22 @@ def through_the_platform(dataset: Path, folder: Path, epochs: int, precision: st
         {"model": "small_cnn", "epochs": epochs, "batch_size": BATCH, "lr": 0.1, "precision": precision}
     )
     begin_s = time.perf_counter()
-    with _WorkerTime() as worker:
-        train(
-            app="image",
-            root=FOLDER,
-            dataset_directory=dataset,
-            settings=settings,
-            scratch=scratch,
-            output=output,
-            name=f"bench-{time.time_ns()}",
-            progress=lambda ratio, message: None,
-        )
+    train(
+        app="image",
+        root=FOLDER,
+        dataset_directory=dataset,
+        settings=settings,
+        scratch=scratch,
+        output=output,
+        name=f"bench-{time.time_ns()}",
+        progress=lambda ratio, message: None,
+    )
     whole_s = time.perf_counter() - begin_s
     history = json.loads((output / "history.json").read_text())
     wall_s = history[-1]["elapsed_s"]
     rows = _rows(dataset) // BATCH * BATCH
     shutil.rmtree(folder)
-    return Taken(epochs * rows, wall_s, worker.cpu_s, history[-1]["accuracy"], whole_s - wall_s)
+    return Taken(epochs * rows, wall_s, 0.0, history[-1]["accuracy"], whole_s - wall_s)
 
 
 def loop(which: str, source: Path, epochs: int, threads: int, *more: int) -> Taken:
@@ -103,36 +101,6 @@ def loop(which: str, source: Path, epochs: int, threads: int, *more: int) -> Tak
         [*command, str(threads), *map(str, more)], env=environment, capture_output=True, text=True, check=True
     )
     return Taken(**json.loads(done.stdout.splitlines()[-1]))
-
-
-class _WorkerTime:
-    """CPU seconds that the training worker used after it had started up, sampled while it runs."""
-
-    def __init__(self) -> None:
-        self.cpu_s = 0.0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-
-    def __enter__(self) -> _WorkerTime:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _follow(self) -> None:
-        import psutil
-
-        me = psutil.Process()
-        while not self._ended.wait(0.1):
-            for process in me.children(recursive=True):
-                try:
-                    if "TrainWorker" in process.name() or "TrainWorker" in " ".join(process.cmdline()[:1]):
-                        times = process.cpu_times()
-                        self.cpu_s = max(self.cpu_s, times.user + times.system)
-                except psutil.Error:
-                    continue
 
 
 def _rows(dataset: Path) -> int:
@@ -167,9 +135,6 @@ def measure(dataset: Path, folder: Path, rounds: int, epochs: int) -> dict[str, 
         "ours_ips": round(statistics.median(map(rate, ours))),
         "bare_loop_ips": round(statistics.median(map(rate, bare))),
         "usual_loop_ips": round(statistics.median(map(rate, usual))),
-        "ratio_of_cpu": round(
-            statistics.median(o.images / o.cpu_s for o in ours) / statistics.median(b.images / b.cpu_s for b in bare), 3
-        ),
         "start_s": round(statistics.median(run.start_s for run in ours), 2),
         "accuracy": round(statistics.median(run.accuracy for run in ours), 4),
         "bare_accuracy": round(statistics.median(run.accuracy for run in bare), 4),
@@ -202,7 +167,7 @@ def main() -> int:
     try:
         with cluster(root):
             dataset = prepared(root, 2 if short else 8)
-            figures = measure(dataset, root / "runs", 2 if short else 5, 1)
+            figures = measure(dataset, root / "runs", 2 if short else 5, 2)
             if not short:
                 figures |= compare_precisions(dataset, root / "precisions", 3)
     finally:
