@@ -105,7 +105,7 @@ def run_tasks(source: Source, files: Sequence[str], output: Path) -> Taken:
 
     reader = _reader(source, files, output)
 
-    @ray.remote(num_cpus=1)
+    @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
     def read(reader: Any, number: int) -> dict[str, Any]:  # noqa: ANN401
         return next(iter(reader({"group": [number]})))
 

@@ -51,7 +51,7 @@ def bare(folder: Path, epochs: int, batch: int, device: str = "cpu") -> tuple[in
     train, held_out = dataset.splits["train"], dataset.splits["validation"]
     images, labels = train.images.slice(0, train.rows), torch.from_numpy(train.labels)
     model = network(dataset.classes, dataset.input_shape, dataset.mean, dataset.std)
-    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
     steps, dice = train.rows // batch, np.random.default_rng(0)
     precision = torch.autocast(device, torch.bfloat16, enabled=bool(torch.cpu.get_capabilities().get("avx512_bf16")))

@@ -104,7 +104,7 @@ class ShardWriter:
             self._write_header()
         self._rows += len(images)
         self.num_bytes += images.nbytes
-        rest = memoryview(np.ascontiguousarray(images)).cast("B")
+        rest = np.ascontiguousarray(images).data.cast("B")
         while rest:
             rest = rest[self._file.write(rest) :]
 
@@ -116,7 +116,7 @@ class ShardWriter:
 
     def _write_header(self) -> None:
         described = {"descr": "|u1", "fortran_order": False, "shape": (self._rows, *self._row_shape)}
-        np.lib.format.write_array_header_1_0(self._file, described)  # type: ignore[no-untyped-call]
+        np.lib.format.write_array_header_1_0(self._file, described)
 
 
 def shard_name(split: str, number: int, piece: int = 0) -> str:

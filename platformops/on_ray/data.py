@@ -79,7 +79,7 @@ def prepare(request: Request, output: Path, progress: Callable[[float | None, st
     samples = _samples(app, parts, request.check.max_pixels)
     preparation = app.settle(app.operations(request.operations), samples)
     row_bytes = sum(sample.nbytes for sample in samples) // len(samples)
-    splits = {name: _Split() for name in SPLITS}
+    splits: dict[str, _Split] = {name: _Split() for name in SPLITS}
     quarantine: list[dict[str, str]] = []
     digest, dropped, suspicious = hashlib.sha256(), 0, Counter[str]()
     in_test: set[str] = set()

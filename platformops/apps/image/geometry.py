@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import cv2
+import numpy as np
 
 from platformops.apps.contract import Batch
 from platformops.store.records import Json
@@ -60,10 +61,10 @@ def resized(image: Batch, size: tuple[int, int]) -> Batch:
     down, across = _halvings(image.shape[0], size[0]), _halvings(image.shape[1], size[1])
     channels, tall, wide = image.shape[2], size[0] << down, size[1] << across
     if image.shape[:2] != (tall, wide):
-        image = cv2.resize(image, (wide, tall), interpolation=cv2.INTER_LINEAR)
+        image = np.asarray(cv2.resize(image, (wide, tall), interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
     while (tall, wide) != size:
         tall, wide = max(size[0], tall // 2), max(size[1], wide // 2)
-        image = cv2.resize(image, (wide, tall), interpolation=cv2.INTER_AREA)
+        image = np.asarray(cv2.resize(image, (wide, tall), interpolation=cv2.INTER_AREA), dtype=np.uint8)
     return image.reshape(*size, channels)
 
 

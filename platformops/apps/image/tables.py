@@ -102,7 +102,7 @@ def _group_rows(file: pq.ParquetFile, group: int, at: int, wanted: Sequence[str]
 
 def _batch_rows(group: pq.RowGroupMetaData) -> int:
     fewest, most = BATCH_ROWS
-    return max(fewest, min(most, BATCH_BYTES // max(1, group.total_byte_size)))
+    return max(fewest, min(most, BATCH_BYTES // max(1, int(group.total_byte_size))))
 
 
 def _row(name: str, content: object, label: object) -> Row:
