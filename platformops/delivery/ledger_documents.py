@@ -53,10 +53,10 @@ def ledger_from(doc: JsonObject) -> Ledger:
 
 
 def tally_json(tally: Tally) -> JsonObject:
-    """Zeros are left out: most counts of most tallies are."""
+    """Zeros are left out, as most counts are; latencies are one text, as they are written twice a second."""
     counts: dict[str, Json] = {name: n for name in COUNTS if (n := getattr(tally, name))}
     if tally.latencies:
-        counts["latencies"] = {str(bucket): count for bucket, count in tally.latencies.items()}
+        counts["latencies"] = " ".join(f"{bucket}:{count}" for bucket, count in tally.latencies.items())
     if tally.memory:
         counts["memory"] = {replica: asdict(memory) for replica, memory in tally.memory.items()}
     return counts
@@ -65,7 +65,8 @@ def tally_json(tally: Tally) -> JsonObject:
 def tally_from(value: Json) -> Tally:
     doc = _object(value)
     counts = {name: int(_number(doc[name])) for name in COUNTS if name in doc}
-    latencies = {int(bucket): int(_number(n)) for bucket, n in _object(doc.get("latencies", {})).items()}
+    pairs = (pair.split(":") for pair in str(doc.get("latencies", "")).split())
+    latencies = {int(bucket): int(count) for bucket, count in pairs}
     memory = {replica: _memory_from(m) for replica, m in _object(doc.get("memory", {})).items()}
     return Tally(**counts, latencies=latencies, memory=memory)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 EFFECTS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 """Differences of log odds that are bet on, with equal stakes: an unknown effect costs at most ln 7 and one between two
 of them about a tenth of its growth."""
-BISECTIONS = 40
+BISECTIONS = 26
 STAKES = tuple(0.98 * 0.5**k for k in range(9))
 """Shares of the capital that are bet on a difference of paired outcomes."""
 
