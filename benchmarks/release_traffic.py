@@ -20,8 +20,8 @@ from platformops.delivery.evidence import (
 )
 from platformops.delivery.records import Route
 
-MEMORY_EVERY_S = 5.0
-MOST_SAMPLES = 12
+MEMORY_EVERY_S = 1.0
+MOST_SAMPLES = 30
 """Of memory in one step of the simulation, however long it is."""
 SETTLED_BYTES = 300 * 2**20
 
@@ -86,6 +86,10 @@ class Traffic:
                 self._count(name, count, seconds, is_copy=False)
                 if route.shadow and name != route.shadow:
                     self._count(route.shadow, count, seconds, is_copy=True)
+
+    def asked(self, name: str) -> int:
+        """Requests and copies that a revision got."""
+        return self._life(name).asked
 
     def tallies(self) -> tuple[Tallies, ...]:
         return (Tallies("simulated", {name: dict(nodes) for name, nodes in self._counted.items()}),)

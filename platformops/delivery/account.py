@@ -136,7 +136,7 @@ def _quality_said(candidate: Tally, stable: Tally, terms: Terms) -> tuple[str, J
 def _memory_said(candidate: Tally) -> tuple[str, JsonObject]:
     if not candidate.memory:
         return "no sample yet", {}
-    worst = max(candidate.memory.values(), key=lambda m: m.log_odds)
+    worst = max(candidate.memory.values(), key=lambda m: m.log_e)
     figures: JsonObject = {"samples": worst.samples, "bytes": worst.bytes, "growth_ratio": round(worst.growth_ratio, 4)}
     mib = worst.bytes / 2**20
     return f"{mib:,.0f} MiB, {worst.growth_ratio:+.1%} since it settled ({worst.samples} samples)", figures

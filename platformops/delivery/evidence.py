@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 
-from platformops.delivery.sequential import record_log_odds
+from platformops.delivery.sequential import LEAK_RATES, mixture, record_log_odds
 
 BUCKETS_PER_OCTAVE = 16
 """Neighbouring latency buckets differ by 4.4 %."""
@@ -30,8 +30,13 @@ class Memory:
     settled_bytes: int = 0
     """After the warm-up."""
     peak_bytes: int = 0
-    log_odds: float = 0.0
-    """Log evidence that it rises without end."""
+    log_odds: tuple[float, ...] = (0.0,) * len(LEAK_RATES)
+    """Logarithms of one e-process a leak rate."""
+
+    @property
+    def log_e(self) -> float:
+        """Log evidence that it rises without end."""
+        return mixture(self.log_odds)
 
     @property
     def growth_ratio(self) -> float:
@@ -159,5 +164,7 @@ def remembered(memory: Memory, resident_bytes: int) -> Memory:
         samples=samples,
         bytes=resident_bytes,
         peak_bytes=resident_bytes if is_record else memory.peak_bytes,
-        log_odds=memory.log_odds + record_log_odds(judged, is_record=is_record),
+        log_odds=tuple(
+            sum(both) for both in zip(memory.log_odds, record_log_odds(judged, is_record=is_record), strict=True)
+        ),
     )

@@ -12,6 +12,9 @@ from platformops.errors import StoreError
 from platformops.store.records import Json, JsonObject
 
 
+_WHOLE = tuple(f.name for f in fields(Memory) if f.name != "log_odds")
+
+
 def ledger_json(ledger: Ledger) -> JsonObject:
     return {
         "candidate": ledger.candidate,
@@ -58,7 +61,9 @@ def tally_json(tally: Tally) -> JsonObject:
     if tally.latencies:
         counts["latencies"] = " ".join(f"{bucket}:{count}" for bucket, count in tally.latencies.items())
     if tally.memory:
-        counts["memory"] = {replica: asdict(memory) for replica, memory in tally.memory.items()}
+        counts["memory"] = {
+            replica: {**asdict(memory), "log_odds": list(memory.log_odds)} for replica, memory in tally.memory.items()
+        }
     return counts
 
 
@@ -71,10 +76,14 @@ def tally_from(value: Json) -> Tally:
     return Tally(**counts, latencies=latencies, memory=memory)
 
 
+def _memory_json(memory: Memory) -> JsonObject:
+    return {**{name: getattr(memory, name) for name in _WHOLE}, "log_odds": list(memory.log_odds)}
+
+
 def _memory_from(value: Json) -> Memory:
     doc = _object(value)
-    whole = {f.name: int(_number(doc[f.name])) for f in fields(Memory) if f.name != "log_odds"}
-    return Memory(**whole, log_odds=_number(doc["log_odds"]))
+    whole = {name: int(_number(doc[name])) for name in _WHOLE}
+    return Memory(**whole, log_odds=_numbers(doc["log_odds"]))
 
 
 def _revisions_json(revisions: ByRevision) -> JsonObject:

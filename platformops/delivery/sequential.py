@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 EFFECTS = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 """Differences of log odds that are bet on, with equal stakes: an unknown effect costs at most ln 7 and one between two
 of them about a tenth of its growth."""
+LEAK_RATES = (0.9, 0.3, 0.1, 0.03)
+"""Shares of observations that set a record, which are bet on with equal stakes."""
 BISECTIONS = 26
 STAKES = tuple(0.98 * 0.5**k for k in range(9))
 """Shares of the capital that are bet on a difference of paired outcomes."""
@@ -92,15 +94,16 @@ def quantile_bounds(counts: Mapping[int, int], q: float, alpha: float) -> tuple[
     return low, high
 
 
-def record_log_odds(index: int, *, is_record: bool) -> float:
-    """What observation `index` (from 1) of a level adds to the log evidence that it rises without end.
+def record_log_odds(index: int, *, is_record: bool) -> tuple[float, ...]:
+    """What observation `index` (from 1) of a level adds to the log evidence that it rises without end, by leak rate.
 
     In an exchangeable sequence observation `i` is a record with probability 1/i, independently of the others (Renyi
-    1962, "Theorie des elements saillants d'une suite d'observations"), while a leak sets one nearly each time. The
-    null is three times as generous, for allocators that take a while to settle.
+    1962, "Theorie des elements saillants d'une suite d'observations"), while a leak goes on setting them. The null is
+    three times as generous, for allocators that take a while to settle; a rate that it allows is not bet on yet.
     """
     chance = min(0.5, 3.0 / index)
-    return math.log(0.9 / chance) if is_record else math.log(0.1 / (1 - chance))
+    rates = (max(rate, chance) for rate in LEAK_RATES)
+    return tuple(math.log(q / chance if is_record else (1 - q) / (1 - chance)) for q in rates)
 
 
 def mixture(logs: Sequence[float], weights: Sequence[float] | None = None) -> float:

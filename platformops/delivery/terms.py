@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 
 from platformops.delivery.evidence import bucket_of, buckets_in
 from platformops.delivery.ledger import Tolerances
@@ -52,6 +52,9 @@ class Terms:
         )
 
 
+_NAMES = tuple(f.name for f in fields(Terms))
+
+
 def terms_of(spec: PlatformSpec, environment: str = "production") -> Terms:
     """The terms on which `spec` wants its candidates released into `environment`."""
     release, approvers = spec.release, spec.environments.get(environment)
@@ -73,12 +76,13 @@ def terms_of(spec: PlatformSpec, environment: str = "production") -> Terms:
 
 
 def terms_json(terms: Terms) -> JsonObject:
-    return {**asdict(terms), "approvers": list(terms.approvers)}
+    plain = {name: getattr(terms, name) for name in _NAMES}
+    return {**plain, "approvers": list(terms.approvers)}
 
 
 def terms_from(doc: JsonObject) -> Terms:
     """Terms as they were stored; what an older version did not write has its default."""
-    known = {f.name: doc[f.name] for f in fields(Terms) if f.name in doc}
+    known = {name: doc[name] for name in _NAMES if name in doc}
     approvers = known.get("approvers", ())
     names = tuple(str(a) for a in approvers) if isinstance(approvers, list | tuple) else ()
     return Terms(**{**known, "approvers": names})  # type: ignore[arg-type]

@@ -101,7 +101,7 @@ def _paired(candidate: Tally) -> float:
 
 
 def _memory(candidate: Tally) -> float:
-    return mixture([m.log_odds for m in candidate.memory.values()]) if candidate.memory else 0.0
+    return mixture([m.log_e for m in candidate.memory.values()]) if candidate.memory else 0.0
 
 
 def _proven(

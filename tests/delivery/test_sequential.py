@@ -8,6 +8,7 @@ from scipy import stats
 
 from platformops.delivery.contrast import NO_EVIDENCE, Block, bet, evidence, joined
 from platformops.delivery.sequential import (
+    LEAK_RATES,
     above,
     below,
     lower_bound,
@@ -227,12 +228,12 @@ def test_too_few_observations_bound_an_extreme_quantile_from_below_only():
 
 
 def leak_alarms(levels):
-    total, peak = 0.0, -math.inf
+    total, peak = np.zeros(len(LEAK_RATES)), -math.inf
     for index, level in enumerate(levels, 1):
         if index > 1:
             total += record_log_odds(index, is_record=level > peak)
         peak = max(peak, level)
-        if total >= ALARM:
+        if mixture(total.tolist()) >= ALARM:
             return index
     return None
 
@@ -243,11 +244,20 @@ def test_levels_in_any_order_raise_no_more_leak_alarms_than_allowed():
     assert alarms / runs <= ALPHA
 
 
-def test_a_leak_is_found_within_a_dozen_samples():
+def test_a_level_that_sets_no_record_at_all_is_no_evidence_of_a_leak():
+    assert leak_alarms([5.0] * 300) is None
+
+
+def test_a_leak_is_found_within_fifteen_samples():
     luck = np.random.default_rng(10)
     found = [leak_alarms(np.arange(60) + luck.normal(0, 0.3, 60)) for _ in range(50)]
     assert None not in found
-    assert np.median(found) <= 12
+    assert np.median(found) <= 15
+
+
+def test_a_leak_that_shows_in_one_sample_of_thirty_is_found_later():
+    levels = np.floor(np.arange(2000) / 30)
+    assert 200 < leak_alarms(levels) < 2000
 
 
 def test_a_mean_of_e_values_is_never_weaker_than_bonferroni():
