@@ -11,7 +11,6 @@ from platformops.delivery.ledger import Ledger, Pending
 from platformops.errors import StoreError
 from platformops.store.records import Json, JsonObject
 
-
 _WHOLE = tuple(f.name for f in fields(Memory) if f.name != "log_odds")
 
 

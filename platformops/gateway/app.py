@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from platformops.clock import Clock
 from platformops.gateway import openapi, routes
 from platformops.gateway.call import Call, Width
+from platformops.gateway.evidence import Book
 from platformops.gateway.exchange import Exchange, Observer
 from platformops.gateway.metrics import GatewayMetrics
 from platformops.gateway.predicting import Predicting
@@ -50,7 +51,10 @@ class Gateway:
     ) -> None:
         self.world = World()
         self.metrics = GatewayMetrics()
-        self._predicting = Predicting(call=call, width=width, max_buffered_bytes=policy.max_buffered_bytes)
+        self.book = Book(new_id(), clock.monotonic)
+        self._predicting = Predicting(
+            call=call, width=width, max_buffered_bytes=policy.max_buffered_bytes, book=self.book
+        )
         self._clock = clock
         self._new_id = new_id
         self._policy = policy

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -18,6 +18,10 @@ from ray.serve.exceptions import (
 from platformops.delivery.records import RevisionStatus
 from platformops.gateway.call import Answer, ReplicaDied, RevisionUnavailable, RevisionUnknown
 
+Origin = tuple[str, str, int]
+"""Node, replica, and the replica's resident bytes."""
+Row = tuple[int, bytes, str, str, str]
+"""Status, JSON, code, message and model version of one item."""
 DIED = (ray.exceptions.RayActorError, ray.exceptions.ActorUnavailableError, ReplicaUnavailableError)
 REFUSED = (BackPressureError, DeploymentUnavailableError)
 
@@ -25,7 +29,9 @@ REFUSED = (BackPressureError, DeploymentUnavailableError)
 class ReplicaCalls:
     """Implements `Call` and `Width` of the gateway. Calls come from one event loop, `observe` from any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_memory: Callable[[str, str, str, int], None] | None = None) -> None:
+        """`on_memory` is told of revision, node, replica and its resident bytes at each call."""
+        self._on_memory = on_memory
         self._handles: dict[str, Any] = {}
         self._ready: Mapping[str, int] = {}
 
@@ -45,12 +51,16 @@ class ReplicaCalls:
         if handle is None:
             handle = self._handles[revision] = _short_way(await asyncio.to_thread(_find, revision))
         try:
-            answers = await handle.remote(list(items), queued)
+            answers: tuple[Origin, list[Row]] = await handle.remote(list(items), queued)
         except DIED as error:
             raise ReplicaDied(revision) from error
         except REFUSED as error:
             raise RevisionUnavailable(revision) from error
-        return [Answer(*answer) for answer in answers]
+        origin, rows = answers
+        if self._on_memory is not None:
+            self._on_memory(revision, *origin)
+        node = origin[0]
+        return [Answer(*row, node) for row in rows]
 
 
 def _short_way(handle: Any) -> Any:  # noqa: ANN401  Serve's DeploymentHandle, which is untyped

@@ -22,6 +22,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from platformops.clock import SystemClock
 from platformops.controller import Node, take_over, turn
+from platformops.delivery.evidence import Tallies
 from platformops.delivery.records import (
     Evaluation,
     ExaminationKind,
@@ -106,6 +107,9 @@ class RayPorts:
     def examined(self, key: str) -> Examined | None:
         future = self._under_way.get(key)
         return future.result() if future and future.done() else None
+
+    def tallies(self) -> Sequence[Tallies]:
+        return gateway.tallies()
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

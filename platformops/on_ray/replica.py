@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +28,7 @@ MAX_MESSAGE_CHARS = 200
 TOO_LARGE = frozenset({"too_many_pixels"})
 STUCK_TIMEOUTS = 3.0
 """A batch older than this many deadlines will be answered to nobody: the replica is stuck."""
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 NOT_FINITE = Answer(500, code="model_output_invalid", message="the model gave no finite answer for this image")
 
 
@@ -89,6 +91,15 @@ def _attempt(step: Callable[[], Batch]) -> Batch | Answer:
     except BadInput as bad:
         status = 413 if bad.code in TOO_LARGE else 422
         return Answer(status, code=bad.code, message=bad.message[:MAX_MESSAGE_CHARS])
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * PAGE_BYTES
+    except OSError:
+        return 0
 
 
 class Workload:
