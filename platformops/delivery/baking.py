@@ -84,6 +84,18 @@ def waiting(rollout: Rollout, ledger: Ledger | None, now: float) -> str:
     return f"{_step(rollout)}: {_lacking(rollout, ledger, judgement, now)}"
 
 
+def left_s(rollout: Rollout, ledger: Ledger | None, now: float) -> float | None:
+    """About how long the present step still takes; None when what it lacks does not come."""
+    judgement = judged(rollout, ledger)
+    if rollout.routed_at is None or ledger is None or judgement is None:
+        return None
+    bakes_s = max(0.0, rollout.terms.min_bake_s - (now - rollout.routed_at))
+    if judgement.finding is Finding.HARMLESS or _passes_unproven(rollout, now - rollout.routed_at):
+        return bakes_s
+    lacks = missing(ledger, judgement, rollout.terms, rollout.expected_disagreement, now)
+    return None if lacks.seconds is None else max(bakes_s, lacks.seconds)
+
+
 def kept(rollout: Rollout) -> tuple[GateResult, ...]:
     """The results of earlier gates; those of guards are replaced by their latest."""
     return tuple(g for g in rollout.gates if g.name not in WEIGHTS)
