@@ -29,6 +29,10 @@ Submit = Callable[[str, Sequence[bytes], float], Awaitable[list[Answer]]]
 """Revision, items and deadline (loop time) to one answer an item; raises QueueFull."""
 
 
+AnsweredToo = Callable[[str, str, str, str, str], None]
+"""Request id, revision, model version, node and label of a copy's answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Door:
     """How one request reaches the two revisions that are compared."""
@@ -40,6 +44,9 @@ class Door:
     route: Route
     stable: str
     slo_s: float
+    request_id: str
+    keep: Callable[[str, Answer], None] | None
+    """Told which revision answered, and how, where the truth may come back; None for requests that are not kept."""
 
 
 @dataclass(slots=True)
@@ -67,9 +74,9 @@ class Circuit:
 class Canary:
     """Answers the requests of systems that have, or may have, two revisions. Use from one event loop."""
 
-    def __init__(self, book: Book, is_busy: Callable[[str], bool]) -> None:
-        """`is_busy` tells whether requests already wait for a revision."""
-        self._book, self._is_busy = book, is_busy
+    def __init__(self, book: Book, is_busy: Callable[[str], bool], answered_too: AnsweredToo) -> None:
+        """`is_busy` tells whether requests already wait for a revision; `answered_too` is told what copies became."""
+        self._book, self._is_busy, self._answered_too = book, is_busy, answered_too
         self._circuits: dict[str, Circuit] = {}
         self._copies: set[asyncio.Task[None]] = set()
 
@@ -77,20 +84,28 @@ class Canary:
         self, door: Door, chosen: str, items: Sequence[bytes], deadline: float
     ) -> tuple[str, list[Answer]]:
         """The revision that answered, and one answer an item. Raises QueueFull when stable's queue is."""
-        stable = door.stable
-        if chosen != stable:
-            answers = await self._tried(door, chosen, items, deadline)
-            if answers is not None and not _may_be_input(answers):
-                return chosen, answers
-            by_stable = await door.submit(stable, items, deadline)
-            if answers is not None:
-                self._settle(chosen, answers, by_stable)
-            return stable, by_stable
-        answers = await door.submit(stable, items, deadline)
-        self._count(stable, answers, "requests")
-        if door.route.shadow and not _failed(answers):
+        revision, answers = await self._answered(door, chosen, items, deadline)
+        if door.keep is not None and answers[0].is_ok:
+            door.keep(revision, answers[0])
+        if chosen == door.stable and door.route.shadow and not _failed(answers):
             self._copy(door, items[0], answers[0], deadline)
-        return stable, answers
+        return revision, answers
+
+    async def _answered(
+        self, door: Door, chosen: str, items: Sequence[bytes], deadline: float
+    ) -> tuple[str, list[Answer]]:
+        stable = door.stable
+        if chosen == stable:
+            answers = await door.submit(stable, items, deadline)
+            self._count(stable, answers, "requests")
+            return stable, answers
+        tried = await self._tried(door, chosen, items, deadline)
+        if tried is not None and not _may_be_input(tried):
+            return chosen, tried
+        by_stable = await door.submit(stable, items, deadline)
+        if tried is not None:
+            self._settle(chosen, tried, by_stable)
+        return stable, by_stable
 
     async def _tried(self, door: Door, revision: str, items: Sequence[bytes], deadline: float) -> list[Answer] | None:
         """The candidate's answers; None when it failed or is not to be asked now."""
@@ -138,8 +153,10 @@ class Canary:
             return
         is_input_fault = own.status in SETTLED and by_stable.status in SETTLED
         if own.is_ok and by_stable.is_ok:
-            agrees = label_of(own) == label_of(by_stable)
-            self._book.add(revision, own.node, "copies", "compared", *([] if agrees else ["disagreements"]))
+            label = label_of(own)
+            differs = label != label_of(by_stable)
+            self._book.add(revision, own.node, "copies", "compared", *(["disagreements"] if differs else []))
+            self._answered_too(door.request_id, revision, own.model_version, own.node, label)
         elif is_input_fault:
             self._book.add(revision, own.node, "copies")
         else:

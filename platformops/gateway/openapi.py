@@ -23,6 +23,7 @@ _REFUSALS = {
     "404": "No such route, system or revision.",
     "405": "The route does not take this method.",
     "408": "The request came too slowly.",
+    "409": "This request was labelled otherwise before.",
     "413": "The body, the number of images or an image is too large.",
     "414": "The URL is too long.",
     "415": "The media type or encoding is not understood.",
@@ -52,7 +53,22 @@ _PREDICT_BODY = {
         },
     },
 }
+_FEEDBACK_BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Feedback"}}},
+}
 _SCHEMAS: dict[str, JsonValue] = {
+    "Feedback": {
+        "type": "object",
+        "required": ["request_id", "label"],
+        "properties": {"request_id": {"type": "string"}, "label": {"type": "string", "maxLength": 200}},
+        "additionalProperties": False,
+    },
+    "Taken": {
+        "type": "object",
+        "required": ["request_id", "status"],
+        "properties": {"request_id": {"type": "string"}, "status": {"enum": ["recorded", "repeated"]}},
+    },
     "Images": {
         "oneOf": [
             {
@@ -127,9 +143,11 @@ _SUMMARIES = {
     "metrics": "Metrics in the Prometheus text format.",
     "info": "Revision, traffic weights, classes and limits of a system.",
     "predict": "Predict one image or many; one prediction an image, in order.",
+    "feedback": "Say what the right label of a prediction was. Some predictions are kept for it, and not for ever.",
 }
 _OK: dict[str, JsonValue] = {
     "predict": {"application/json": {"schema": {"$ref": "#/components/schemas/Predictions"}}},
+    "feedback": {"application/json": {"schema": {"$ref": "#/components/schemas/Taken"}}},
     "info": {"application/json": {"schema": {"$ref": "#/components/schemas/Info"}}},
     "healthz": {"application/json": {"schema": {"type": "object"}}},
     "openapi": {"application/json": {"schema": {"type": "object"}}},
@@ -171,6 +189,8 @@ def _operation(route: GatewayRoute) -> dict[str, JsonValue]:
     }
     if route.handler == "predict":
         operation["requestBody"] = _PREDICT_BODY
+    if route.handler == "feedback":
+        operation["requestBody"] = _FEEDBACK_BODY
     return operation
 
 

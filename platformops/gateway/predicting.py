@@ -13,10 +13,11 @@ from platformops.gateway import rates, router
 from platformops.gateway.batching import ClientGone, Lane, QueueFull
 from platformops.gateway.bodies import items_of, media_type
 from platformops.gateway.call import Answer, Call, Width
-from platformops.gateway.canary import Canary, Door
+from platformops.gateway.canary import Canary, Door, label_of
 from platformops.gateway.evidence import Book, TimedCall
 from platformops.gateway.replies import Refused, Reply, predictions
 from platformops.gateway.request import CLIENT_CLOSED, Asked, header, read_body
+from platformops.gateway.samples import Sample, Samples
 from platformops.gateway.served import Served, World
 
 MAX_REQUEST_KEY_BYTES = 256
@@ -28,11 +29,11 @@ RETRY_SOON = {b"retry-after": b"1"}
 class Predicting:
     """The lanes in front of the revisions, and what keeps them from overflowing. Use from one event loop."""
 
-    def __init__(self, *, call: Call, width: Width, max_buffered_bytes: int, book: Book) -> None:
+    def __init__(self, *, call: Call, width: Width, max_buffered_bytes: int, book: Book, samples: Samples) -> None:
         self.lanes: dict[str, Lane] = {}
-        self._book = book
+        self._samples = samples
         self._call = TimedCall(call, book, lambda: asyncio.get_running_loop().time())
-        self._canary = Canary(book, self._is_busy)
+        self._canary = Canary(book, self._is_busy, samples.answered_too)
         self._width = width
         self._buffered_bytes = 0
         self._max_buffered_bytes = max_buffered_bytes
@@ -64,12 +65,26 @@ class Predicting:
             if route is None:
                 return revision, await submit(revision, items, deadline)
             copy = partial(self._submit, served, COPIES, _never)
-            door = Door(submit, copy, route, stable, slo_s)
+            keep = partial(self._keep, asked) if len(items) == 1 and self._samples.takes_one() else None
+            door = Door(submit, copy, route, stable, slo_s, asked.exchange.request_id, keep)
             return await self._canary.answered(door, revision, items, deadline)
         except QueueFull:
             raise _overloaded("as many requests wait as this system allows") from None
         except ClientGone:
             raise Refused(CLIENT_CLOSED, "client_gone", "the client hung up") from None
+
+    def _keep(self, asked: Asked, revision: str, answer: Answer) -> None:
+        exchange = asked.exchange
+        sample = Sample(
+            system=exchange.system,
+            request_id=exchange.request_id,
+            at=exchange.at,
+            revision=revision,
+            model_version=answer.model_version,
+            node=answer.node,
+            label=label_of(answer),
+        )
+        self._samples.keep(sample)
 
     async def _submit(
         self,

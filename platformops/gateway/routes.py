@@ -32,6 +32,7 @@ ROUTES = (
     GatewayRoute("GET", "/metrics", "operate", "metrics"),
     GatewayRoute("GET", "/{system}/info", "predict", "info"),
     GatewayRoute("POST", "/{system}/predict", "predict", "predict"),
+    GatewayRoute("POST", "/{system}/feedback", "predict", "feedback"),
 )
 _BY_PATH = {route.path.encode("ascii"): route for route in ROUTES}
 

@@ -72,6 +72,7 @@ class GatewayProcess:
             new_id=new_request_id,
             policy=settings.policy,
             observers=(self._log,),
+            store=self._store,
         )
         self._server = HttpServer(self._gateway, limits=settings.limits, new_id=new_request_id)
         self._bound = bind(settings.host, settings.port)
@@ -134,6 +135,8 @@ class GatewayProcess:
         while not self._stopped.wait(REFRESH_S):
             self.refresh()
             self._log.flush()
+            with contextlib.suppress(PlatformError):  # samples are worth less than serving
+                self._gateway.samples.flush()
 
 
 def new_request_id() -> str:
