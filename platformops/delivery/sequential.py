@@ -70,7 +70,7 @@ def mean_above(minus: int, zero: int, plus: int, limit: float) -> float:
 def mean_upper_bound(minus: int, zero: int, plus: int, alpha: float) -> float:
     """Above the mean of observations in -1, 0 and 1 at all times together, except with probability `alpha`."""
     total = minus + zero + plus
-    if not total:
+    if plus == total:
         return 1.0
     wanted = math.log(1 / alpha)
     return _bisect((plus - minus) / total, 1.0, lambda m: mean_above(plus, zero, minus, -m) < wanted)

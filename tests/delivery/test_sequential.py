@@ -204,6 +204,11 @@ def test_the_bound_of_a_mean_difference_holds_at_all_times_and_is_near_the_norma
     assert normal < np.median(widths) < 2.2 * normal
 
 
+def test_the_mean_of_nothing_and_of_ones_alone_has_no_bound_below_one():
+    assert mean_upper_bound(0, 0, 0, ALPHA) == 1.0
+    assert mean_upper_bound(0, 0, 7, ALPHA) == 1.0
+
+
 def test_the_bounds_of_a_quantile_hold_at_all_times_together():
     luck, runs, true = np.random.default_rng(8), 150, 9  # of a geometric distribution
     q = float(stats.geom.cdf(true, 0.1)) - 1e-9
