@@ -44,7 +44,9 @@ def release(ran: Ran, s: Session, *, queue: bool = False, watch: bool = False) -
     seen = Asked(asked)
     while is_running(seen.rollout):
         elapsed_s = s.clock.monotonic() - began
-        message = seen.waiting or f"{seen.rollout.state.value}: {seen.rollout.reason}"
+        message = (
+            _progress(s, seen.rollout) if watch else seen.waiting
+        ) or f"{seen.rollout.state.value}: {seen.rollout.reason}"
         s.show(Progress(STAGE, "running", message=message, elapsed_s=elapsed_s))
         _check_patience(s, elapsed_s, seen.rollout, watch=watch)
         if not watch and _takes_long(seen.rollout, s):
@@ -55,6 +57,12 @@ def release(ran: Ran, s: Session, *, queue: bool = False, watch: bool = False) -
     message = f"{seen.rollout.state.value}: {seen.rollout.reason}"
     s.show(Progress(STAGE, state, message=message, elapsed_s=s.clock.monotonic() - began))
     return seen
+
+
+def _progress(s: Session, rollout: Rollout) -> str:
+    if rollout.state is not RolloutState.SHIFTING or rollout.stable is None:
+        return ""
+    return baking.progress(rollout, load_ledger(s.store, rollout)[0], s.clock.now())
 
 
 def _look(s: Session, asked: Rollout) -> Asked:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -82,6 +83,17 @@ def waiting(rollout: Rollout, ledger: Ledger | None, now: float) -> str:
     if judgement.finding is Finding.HARMLESS or any(a.of == "evidence" for a in rollout.approvals):
         return f"{_step(rollout)} is passed in {duration_text(left_s)}" if left_s > 0 else f"{_step(rollout)} is passed"
     return f"{_step(rollout)}: {_lacking(rollout, ledger, judgement, now)}"
+
+
+def progress(rollout: Rollout, ledger: Ledger | None, now: float) -> str:
+    """How the present step stands, for somebody who watches: evidence of harm, exposure so far, what is missing."""
+    judgement = judged(rollout, ledger)
+    if ledger is None or judgement is None:
+        return waiting(rollout, ledger, now)
+    exposed, asked = ledger.of(ledger.candidate).requests, ledger.of(ledger.stable).requests
+    odds, alarm = math.exp(min(judgement.log_e, 50.0)), 1 / rollout.terms.false_alarm_ratio
+    users = f"{exposed:,} of {exposed + asked:,} requests"
+    return f"{waiting(rollout, ledger, now)}; harm {odds:.2g} to 1 of {alarm:g} to 1; exposed {users}"
 
 
 def left_s(rollout: Rollout, ledger: Ledger | None, now: float) -> float | None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.release_traffic import Profile, Traffic
-from platformops.delivery import orders
+from platformops.delivery import baking, orders
 from platformops.delivery.decisions import explain
 from platformops.delivery.records import RolloutKind, RolloutState
 from platformops.delivery.rollout import is_running
@@ -129,9 +129,8 @@ def test_without_traffic_nothing_is_promoted_and_what_is_missing_is_said():
     rollout = rollout_of(world)
     ledger, _ = load_ledger(world.store, rollout)
     assert rollout.state is S.SHIFTING
-    from platformops.delivery.baking import waiting
-
-    said = waiting(rollout, ledger, world.clock.now())
+    said = baking.waiting(rollout, ledger, world.clock.now())
+    assert baking.left_s(rollout, ledger, world.clock.now()) is None
     assert "more requests are needed (errors, latency)" in said
     assert "none come at present" in said
 
@@ -327,6 +326,19 @@ def test_a_controller_killed_at_random_points_ends_the_release_as_it_would_have(
     rollout = world.until_settled(limit_s=2000)
     assert world.kills >= 3
     assert rollout.state is (S.PROMOTED if candidate == Profile() else S.ROLLED_BACK)
+
+
+def test_who_watches_sees_evidence_exposure_and_what_is_missing():
+    world = guarded(release={"steps": ("10%", "100%")})
+    until(world, S.SHIFTING)
+    world.run(5)
+    rollout = rollout_of(world)
+    ledger, _ = load_ledger(world.store, rollout)
+    said = baking.progress(rollout, ledger, world.clock.now())
+    assert "step 10%: about" in said
+    assert "of 20 to 1" in said
+    assert f"exposed {ledger.of('img-r2').requests:,} of" in said
+    assert baking.left_s(rollout, ledger, world.clock.now()) > 0
 
 
 def test_evidence_survives_the_controller():
