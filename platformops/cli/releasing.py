@@ -40,8 +40,7 @@ def release(ran: Ran, s: Session, *, queue: bool = False, watch: bool = False) -
     asked = _asked(ran, s, queue=queue)
     if not asked.number:
         return Asked(asked, "it starts when the running release has ended")
-    began = s.clock.monotonic()
-    seen = Asked(asked)
+    began, seen = s.clock.monotonic(), _look(s, asked)
     while is_running(seen.rollout):
         elapsed_s = s.clock.monotonic() - began
         message = (
