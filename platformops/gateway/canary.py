@@ -8,15 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from platformops.delivery.records import Route
-from platformops.gateway.batching import QueueFull
+from platformops.gateway.batching import FIRST_ATTEMPT_SHARE, QueueFull
 from platformops.gateway.call import Answer
 from platformops.gateway.evidence import Book
 
 CANARY_SHARE = 0.5
-"""Of a request's time: then there is as much left for stable."""
-SLOWEST_SLOS = 4.0
-SHORTEST_S = 1.0
-"""A candidate that takes four times the promised time, and a second, has failed."""
+"""Of a request's time limit: then there is as much left for stable. Whoever takes longer, stable too, has failed as far
+as evidence goes: the same limit for both, or a slow model would be taken for a bad one."""
 MOST_COPIES = 16
 """Under way at a time; more are not made, as users' requests come first."""
 OPEN_AFTER = 5
@@ -43,7 +41,8 @@ class Door:
     """For copies, that nobody waits for."""
     route: Route
     stable: str
-    slo_s: float
+    limit_s: float
+    """What the candidate may take, in two attempts; stable is held to what that leaves for one."""
     request_id: str
     keep: Callable[[str, Answer], None] | None
     """Told which revision answered, and how, where the truth may come back; None for requests that are not kept."""
@@ -88,7 +87,7 @@ class Canary:
         if door.keep is not None and answers[0].is_ok:
             door.keep(revision, answers[0])
         if chosen == door.stable and door.route.shadow and not _failed(answers):
-            self._copy(door, items[0], answers[0], deadline)
+            self._copy(door, items[0], answers[0])
         return revision, answers
 
     async def _answered(
@@ -96,8 +95,10 @@ class Canary:
     ) -> tuple[str, list[Answer]]:
         stable = door.stable
         if chosen == stable:
+            began = asyncio.get_running_loop().time()
             answers = await door.submit(stable, items, deadline)
-            self._count(stable, answers, "requests")
+            is_late = asyncio.get_running_loop().time() - began > FIRST_ATTEMPT_SHARE * door.limit_s
+            self._count(stable, answers, "requests", is_late=is_late)
             return stable, answers
         tried = await self._tried(door, chosen, items, deadline)
         if tried is not None and not _may_be_input(tried):
@@ -111,11 +112,10 @@ class Canary:
         """The candidate's answers; None when it failed or is not to be asked now."""
         now = asyncio.get_running_loop().time()
         circuit = self._circuits.setdefault(revision, Circuit())
-        if not circuit.lets_through(now):
-            return None
-        limit_s = min(CANARY_SHARE * (deadline - now), max(SHORTEST_S, SLOWEST_SLOS * door.slo_s))
+        if deadline - now < (1 + CANARY_SHARE) * door.limit_s or not circuit.lets_through(now):
+            return None  # a body that came slowly leaves no time to try
         try:
-            answers = await door.submit(revision, items, now + limit_s)
+            answers = await door.submit(revision, items, now + door.limit_s)
         except QueueFull:
             return None  # a full queue is met by users' load, and stable has one of its own
         failed = _failed(answers)
@@ -129,24 +129,25 @@ class Canary:
         is_candidates_fault = not _may_be_input(by_stable) and not _failed(by_stable)
         self._book.add(revision, answers[0].node, "requests", *(["failures"] if is_candidates_fault else []))
 
-    def _count(self, revision: str, answers: Sequence[Answer], what: str) -> None:
-        names = [what]
-        if _failed(answers):
+    def _count(self, revision: str, answers: Sequence[Answer], what: str, *, is_late: bool = False) -> None:
+        names, is_late = [what], is_late or any(a.status == 504 for a in answers)
+        if is_late or _failed(answers):
             names.append("failures")
-            if any(a.status == 504 for a in answers):
-                names.append("deadlines")
+        if is_late:
+            names.append("deadlines")
         self._book.add(revision, next((a.node for a in answers if a.node), ""), *names)
 
-    def _copy(self, door: Door, item: bytes, answer: Answer, deadline: float) -> None:
+    def _copy(self, door: Door, item: bytes, answer: Answer) -> None:
         """Sends the first item to the candidate as well, unless anybody waits for either of the two."""
         revision = door.route.shadow
         if len(self._copies) >= MOST_COPIES or self._is_busy(door.stable) or self._is_busy(revision):
             return
-        task = asyncio.get_running_loop().create_task(self._compare(door, revision, item, answer, deadline))
+        task = asyncio.get_running_loop().create_task(self._compare(door, revision, item, answer))
         self._copies.add(task)
         task.add_done_callback(self._copies.discard)
 
-    async def _compare(self, door: Door, revision: str, item: bytes, by_stable: Answer, deadline: float) -> None:
+    async def _compare(self, door: Door, revision: str, item: bytes, by_stable: Answer) -> None:
+        deadline = asyncio.get_running_loop().time() + door.limit_s
         try:
             (own,) = await door.copy(revision, [item], deadline)
         except QueueFull:

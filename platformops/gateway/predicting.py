@@ -13,7 +13,7 @@ from platformops.gateway import rates, router
 from platformops.gateway.batching import ClientGone, Lane, QueueFull
 from platformops.gateway.bodies import items_of, media_type
 from platformops.gateway.call import Answer, Call, Width
-from platformops.gateway.canary import Canary, Door, label_of
+from platformops.gateway.canary import CANARY_SHARE, Canary, Door, label_of
 from platformops.gateway.evidence import Book, TimedCall
 from platformops.gateway.replies import Refused, Reply, predictions
 from platformops.gateway.request import CLIENT_CLOSED, Asked, header, read_body
@@ -58,7 +58,7 @@ class Predicting:
         self, asked: Asked, served: Served, world: World, revision: str, items: list[bytes]
     ) -> tuple[str, list[Answer]]:
         """The revision that answered, and its answers: during a release stable may step in for the chosen one."""
-        deadline, slo_s = asked.started + served.limits.timeout_s, served.limits.slo.p99_ms / 1000
+        deadline, limit_s = asked.started + served.limits.timeout_s, CANARY_SHARE * served.limits.timeout_s
         submit = partial(self._submit, served, asked.identity.key_id if asked.identity else "", asked.is_gone)
         route, stable = _compared(asked, served, world)
         try:
@@ -66,7 +66,7 @@ class Predicting:
                 return revision, await submit(revision, items, deadline)
             copy = partial(self._submit, served, COPIES, _never)
             keep = partial(self._keep, asked) if len(items) == 1 and self._samples.takes_one() else None
-            door = Door(submit, copy, route, stable, slo_s, asked.exchange.request_id, keep)
+            door = Door(submit, copy, route, stable, limit_s, asked.exchange.request_id, keep)
             return await self._canary.answered(door, revision, items, deadline)
         except QueueFull:
             raise _overloaded("as many requests wait as this system allows") from None

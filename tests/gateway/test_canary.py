@@ -74,6 +74,20 @@ def test_a_candidate_that_hangs_costs_half_the_time_limit_at_most():
     assert counted(door, CANDIDATE).deadlines == 1
 
 
+def test_stable_is_held_to_the_same_limit_as_the_candidate():
+    """Else a model that is slow in both versions would look worse in the new one."""
+    door = opened(shadow=True, serve={"timeout_s": 1.0, "slo": {"p99_ms": 50.0, "errors": "0.1%"}})
+    door.gateway._predicting._canary._is_busy = lambda revision: True
+
+    async def slowly(items):
+        await asyncio.sleep(0.6)
+        return [Answer(200, json.dumps(PREDICTION).encode())]
+
+    door.replicas.behave = behave(slowly, "digits-r1")
+    assert door.ask().status_code in (200, 504)
+    assert (counted(door, "digits-r1").requests, counted(door, "digits-r1").deadlines) == (1, 1)
+
+
 def test_an_input_that_nobody_can_read_is_nobodys_failure():
     door = opened()
     assert door.ask(content=b"bad image").status_code == 422
