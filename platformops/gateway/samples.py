@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from enum import Enum
 
+from platformops.delivery.quality import quality_key, quality_of
 from platformops.errors import StoreConflict
 from platformops.gateway import rates
 from platformops.store.records import ABSENT, Entry, JsonObject, Put, Store
@@ -130,15 +131,6 @@ class Samples:
             samples.sort(reverse=True)
             gone = [key for at, key in samples if at < oldest] + [k for at, k in samples[MOST_PER_SYSTEM:]]
             self._store.commit([Put(key, None, expect=None) for key in dict.fromkeys(gone)])
-
-
-def quality_key(model_version: str) -> str:
-    return f"quality/{model_version}"
-
-
-def quality_of(entry: Entry | None) -> tuple[int, int]:
-    """How many answers of a version were labelled, and how many of them were wrong."""
-    return (int(str(entry.value["labelled"])), int(str(entry.value["wrong"]))) if entry else (0, 0)
 
 
 def counts_of(sample: Sample) -> list[tuple[str, str, tuple[str, ...]]]:

@@ -5,9 +5,10 @@ import json
 import pytest
 
 from platformops.delivery.evidence import total
+from platformops.delivery.quality import quality_key, quality_of
 from platformops.gateway import samples as kept
 from platformops.gateway.call import Answer
-from platformops.gateway.samples import Feedback, Sample, Samples, quality_key, quality_of
+from platformops.gateway.samples import Feedback, Sample, Samples
 from platformops.store.memory import MemoryStore
 from tests.gateway.door import PREDICTION
 from tests.gateway.test_canary import CANDIDATE, ask_and_wait, behave, opened
