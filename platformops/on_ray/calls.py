@@ -34,12 +34,15 @@ class ReplicaCalls:
         self._on_memory = on_memory
         self._handles: dict[str, Any] = {}
         self._ready: Mapping[str, int] = {}
+        self._deployed_at: Mapping[str, float] = {}
 
     def observe(self, statuses: Mapping[str, RevisionStatus]) -> None:
-        """What runs now; handles of revisions that are gone are dropped."""
+        """What runs now; handles of revisions that are gone are dropped, also of those that came back meanwhile."""
         self._ready = {name: status.ready for name, status in statuses.items() if status.ready}
-        for name in [name for name in self._handles if name not in statuses]:
+        deployed_at = {name: status.deployed_at for name, status in statuses.items()}
+        for name in [name for name in self._handles if deployed_at.get(name) != self._deployed_at.get(name)]:
             self._handles.pop(name, None)
+        self._deployed_at = deployed_at
 
     def width(self, revision: str) -> int:
         return max(1, self._ready.get(revision, 1))

@@ -354,12 +354,12 @@ def test_evidence_survives_the_controller():
 
 
 def test_a_router_that_is_gone_for_a_while_in_the_middle_of_a_step_ends_nothing():
-    world = guarded(release={"min_bake": "5m"})
+    world = guarded(rate=20.0, release={"min_bake": "2m"})
     until(world, S.SHIFTING)
-    world.run(200)
+    world.run(130)
     world.cluster.routes = {}
     world.cluster.set_route = lambda route: None
-    world.run(60)
+    world.run(20)
     assert rollout_of(world).state is S.SHIFTING
     del world.cluster.set_route
     assert world.until_settled(limit_s=2000).state is S.PROMOTED
