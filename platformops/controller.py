@@ -10,6 +10,9 @@ from platformops.clock import Clock
 from platformops.delivery import reconcile
 from platformops.delivery.decisions import decision_puts, decisions_on
 from platformops.delivery.documents import rollout_json, system_json
+from platformops.delivery.evidence import Tallies
+from platformops.delivery.ledger import Ledger, added, opened
+from platformops.delivery.ledger_documents import ledger_json
 from platformops.delivery.reconcile import Observed
 from platformops.delivery.records import (
     Action,
@@ -30,8 +33,18 @@ from platformops.delivery.records import (
     SetRoute,
     System,
 )
-from platformops.delivery.rollout import decide, examination, weights
-from platformops.delivery.systems import load_systems, newest_rollout, rollout_key, system_key
+from platformops.delivery.rollout import SPLIT, decide, examination, is_running
+from platformops.delivery.systems import (
+    from_queue,
+    ledger_key,
+    load_ledger,
+    load_queued,
+    load_systems,
+    newest_rollout,
+    queue_key,
+    rollout_key,
+    system_key,
+)
 from platformops.errors import LeaseLost, PlatformError, StoreConflict
 from platformops.registry.records import Verdicts
 from platformops.registry.registry import aliases, get_verdicts, mark_verdicts, set_alias
@@ -85,6 +98,10 @@ class Ports(Protocol):
         """The evidence under `Examine.key`; None until it is complete."""
         ...
 
+    def tallies(self) -> Sequence[Tallies]:
+        """What every gateway counted since it started, by revision and node."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Watched:
@@ -98,11 +115,19 @@ class Watched:
     rollout_version: int
     observed: Observed
     examined: Examined | None
+    ledger: Ledger | None = None
+    """The account of the newest rollout's traffic."""
+    ledger_version: int = ABSENT
+    queued: Rollout | None = None
+    """A release that waits for the newest to end."""
+    queued_version: int = ABSENT
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     systems: tuple[Watched, ...]
+    tallies: tuple[Tallies, ...]
+    """Of every gateway; empty while nothing is compared."""
     nodes: tuple[Node, ...]
     epoch: int
     watched_since: float
@@ -132,7 +157,7 @@ class Turn:
 
 def tick(snapshot: Snapshot, now: float) -> Tick:
     """Pure: the same snapshot and instant give the same answer."""
-    ticks = [_tick_system(watched, snapshot.watched_since, now) for watched in snapshot.systems]
+    ticks = [_tick_system(watched, snapshot, now) for watched in snapshot.systems]
     nodes: list[Json] = [asdict(node) for node in snapshot.nodes]
     return Tick(
         puts=tuple(put for t in ticks for put in t.puts),
@@ -142,31 +167,58 @@ def tick(snapshot: Snapshot, now: float) -> Tick:
     )
 
 
-def _tick_system(watched: Watched, watched_since: float, now: float) -> Tick:
-    before, puts = watched.rollout, []
-    decided = decide(before, _evidence(watched, watched_since), now) if before else None
+def _tick_system(watched: Watched, snapshot: Snapshot, now: float) -> Tick:
+    if watched.queued and watched.system.wanted == "up" and not is_running(watched.rollout):
+        return _start_queued(watched, watched.queued, now)
+    before, ledger = watched.rollout, _account(watched, snapshot.tallies, now)
+    decided = decide(before, _evidence(watched, ledger, snapshot.watched_since), now) if before else None
     rollout = decided.rollout if decided else None
-    has_moved = rollout is not None and before is not None and rollout.state is not before.state
+    has_moved = rollout is not None and before is not None and rollout.changed_at != before.changed_at
     system = reconcile.settled(watched.system, rollout, token=watched.version + 1)
+    puts = []
     if system != watched.system:
         puts.append(Put(system_key(system.name), system_json(system), expect=watched.version))
     if rollout and rollout != before:
         puts.append(Put(rollout_key(rollout), rollout_json(rollout), expect=watched.rollout_version))
+    if rollout and ledger and ledger is not watched.ledger:
+        puts.append(Put(ledger_key(rollout), ledger_json(ledger), expect=watched.ledger_version))
     actions = (decided.actions if decided else ()) + reconcile.upkeep(system, rollout, watched.observed, now)
     decisions = decisions_on(rollout, now) if rollout and has_moved else ()
     return Tick(tuple(puts), decisions, actions, reconcile.status(system, rollout, watched.observed))
 
 
-def _evidence(watched: Watched, watched_since: float) -> Evidence:
+def _start_queued(watched: Watched, waiting: Rollout, now: float) -> Tick:
+    """The next release begins where the last one ended; everything else waits for the next tick."""
+    system, last = watched.system, watched.rollout
+    started = from_queue(waiting, (last.number if last else 0) + 1, system.stable, now)
+    puts = (
+        Put(queue_key(system.name), None, expect=watched.queued_version),
+        Put(rollout_key(started), rollout_json(started), expect=ABSENT),
+    )
+    return Tick(puts, decisions_on(started, now), (), reconcile.status(system, started, watched.observed))
+
+
+def _account(watched: Watched, tallies: Sequence[Tallies], now: float) -> Ledger | None:
+    """The account with what came since; it is opened when a candidate first has traffic beside a stable revision."""
+    rollout = watched.rollout
+    if rollout is None or rollout.stable is None or rollout.state not in SPLIT or len(rollout.steps) == 1:
+        return watched.ledger
+    if watched.ledger is None:
+        return opened(rollout.candidate.name, rollout.stable.name, tallies, now)
+    return added(watched.ledger, tallies, rollout.terms.tolerances, now)
+
+
+def _evidence(watched: Watched, ledger: Ledger | None, watched_since: float) -> Evidence:
     system, rollout, observed = watched.system, watched.rollout, watched.observed
     assert rollout, "asked only about rollouts"
     route, examined = system.route, watched.examined
-    follows = route is not None and observed.token is not None and observed.token >= route.token
+    is_in_force = route is not None and observed.token is not None and observed.token >= route.token
     return Evidence(
         candidate=observed.revisions.get(rollout.candidate.name, reconcile.ABSENT),
         evaluation=examined if isinstance(examined, Evaluation) else None,
         replay=examined if isinstance(examined, Replay) else None,
-        routed=follows and route is not None and dict(route.weights) == dict(weights(rollout)),
+        ledger=ledger,
+        routed=is_in_force and reconcile.follows(route, rollout),
         abort="" if system.wanted == "up" else f"{system.name} is to be down",
         watched_since=watched_since,
     )
@@ -192,9 +244,9 @@ def turn(store: Store, ports: Ports, clock: Clock, epoch: int) -> Turn:
         _lease(store, epoch)
         return Turn(problems=(f"decided again: {conflict.message}",), is_settled=False)
     problems = _act(store, ports, decided.actions, epoch)
-    _report(store, decided.status, problems, now, is_news=bool(decided.puts))
+    _report(store, decided.status, problems, now, is_news=bool(decided.decisions))
     reasons = tuple(dict.fromkeys(d.reason for d in decided.decisions))  # each is recorded once for every subject
-    return Turn(reasons, problems, is_settled=not decided.puts)
+    return Turn(reasons, problems, is_settled=not decided.decisions)
 
 
 def look(store: Store, ports: Ports, epoch: int, *, watched_since: float) -> Snapshot:
@@ -205,7 +257,9 @@ def look(store: Store, ports: Ports, epoch: int, *, watched_since: float) -> Sna
         _watch(store, ports, system, version, revisions, tokens.get(name))
         for name, (system, version) in systems.items()
     ]
-    return Snapshot(tuple(watched), tuple(ports.nodes()), epoch, watched_since)
+    is_compared = any(w.rollout and w.rollout.state in SPLIT for w in watched)
+    tallies = tuple(ports.tallies()) if is_compared else ()
+    return Snapshot(tuple(watched), tallies, tuple(ports.nodes()), epoch, watched_since)
 
 
 def _watch(
@@ -222,7 +276,9 @@ def _watch(
     )
     wanted = examination(rollout)
     examined = ports.examined(wanted.key) if wanted else None
-    return Watched(system, version, rollout, rollout_version, observed, examined)
+    ledger = load_ledger(store, rollout) if rollout and rollout.state in SPLIT else (None, ABSENT)
+    queued = load_queued(store, system.name)
+    return Watched(system, version, rollout, rollout_version, observed, examined, *ledger, *queued)
 
 
 def _lease(store: Store, epoch: int) -> Entry:

@@ -55,6 +55,7 @@ def listed(store: Store, model: str) -> list[JsonObject]:
 
 
 def _rows(store: Store, model: str, versions: Sequence[ModelVersion]) -> Iterator[JsonObject]:
+    from platformops.delivery.quality import quality_key, quality_of
     from platformops.registry.documents import version_document
     from platformops.registry.registry import aliases, get_verdicts
 
@@ -65,6 +66,8 @@ def _rows(store: Store, model: str, versions: Sequence[ModelVersion]) -> Iterato
             "name": version.name,
             "aliases": sorted(name for name, alias in pointing.items() if alias.number == version.number),
             "refused_by": list(get_verdicts(store, model, version.number).refused_by),
+            "labelled": quality_of(store.get(quality_key(version.name)))[0],
+            "wrong": quality_of(store.get(quality_key(version.name)))[1],
         }
 
 

@@ -37,27 +37,28 @@ def up(spec: SpecFile, set_: Overrides = None, port: Port = 8000, json_: AsJson 
         session(where, store, clock, show, arguments=again) as s,
     ):
         ran = carry_out(spec, set_, s, verify=SHOWN_STAGES, is_served=True)
-        live = _live(ran, s, port) if ran.version else None
+        live = brought_live(ran, s, port) if ran.version else None
     if json_:
-        _print_json(ran, live)
+        print_live_json(ran, live)
     else:
-        _print(ran, live, str(spec), s)
-    if code := exit_code(ran.result) or (1 if live and not live.is_promoted else 0):
+        print_live(ran, live, str(spec), s)
+    if code := exit_code(ran.result) or (1 if live and not (live.is_promoted or live.waiting) else 0):
         raise typer.Exit(code)
 
 
 class Live:
     """What a release came to."""
 
-    def __init__(self, rollout: Rollout, endpoint: str, key_file: str) -> None:
-        self.rollout, self.endpoint, self.key_file = rollout, endpoint, key_file
+    def __init__(self, rollout: Rollout, endpoint: str, key_file: str, waiting: str = "") -> None:
+        self.rollout, self.endpoint, self.key_file, self.waiting = rollout, endpoint, key_file, waiting
 
     @property
     def is_promoted(self) -> bool:
         return self.rollout.state.value == "promoted"
 
 
-def _live(ran: Ran, s: Session, port: int) -> Live:
+def brought_live(ran: Ran, s: Session, port: int, *, queue: bool = False, watch: bool = False) -> Live:
+    """The release of the run's version, with everything running that serves it."""
     from platformops.cli.access import ensure_key
     from platformops.cli.releasing import release
     from platformops.cli.serving import ensure_serving
@@ -65,19 +66,21 @@ def _live(ran: Ran, s: Session, port: int) -> Live:
     system = ran.planned.spec.system
     address = ensure_serving(s, port)
     key_file = ensure_key(system, s.where, s.store, s.clock)
-    return Live(release(ran, s), f"{address}/{system}/predict", str(key_file))
+    asked = release(ran, s, queue=queue, watch=watch)
+    return Live(asked.rollout, f"{address}/{system}/predict", str(key_file), asked.waiting)
 
 
-def _print_json(ran: Ran, live: Live | None) -> None:
+def print_live_json(ran: Ran, live: Live | None) -> None:
     from platformops.cli.output import print_json
     from platformops.cli.running import run_document
 
-    endpoint = live.endpoint if live and live.is_promoted else None
-    gates, reason = (live.rollout.gates, live.rollout.reason) if live else ((), "")
-    print_json(run_document(ran, endpoint=endpoint, gates=gates, reason=reason))
+    endpoint = live.endpoint if live and (live.is_promoted or live.waiting) else None
+    gates, reason = (live.rollout.gates, live.waiting or live.rollout.reason) if live else ((), "")
+    document = run_document(ran, endpoint=endpoint, gates=gates, reason=reason)
+    print_json({**document, "release": live.rollout.state.value if live else None})
 
 
-def _print(ran: Ran, live: Live | None, spec: str, s: Session) -> None:
+def print_live(ran: Ran, live: Live | None, spec: str, s: Session) -> None:
     from platformops.cli.output import next_step, say
     from platformops.cli.running import artifact_file, print_gates, print_run
 
@@ -89,6 +92,11 @@ def _print(ran: Ran, live: Live | None, spec: str, s: Session) -> None:
         return
     print_gates(live.rollout.gates)
     say(f"\nreport: {artifact_file(ran, 'evaluate', 'report.html', s)}")
+    if live.waiting:
+        say(f"{live.rollout.candidate.version_name} is {live.rollout.state.value}: {live.waiting}")
+        say("It goes on without you; what is stable answers meanwhile. To let it pass without proof: approve it.")
+        next_step(f"platformops release {spec} --watch")
+        return
     if not live.is_promoted:
         say(f"{live.rollout.state.value}: {live.rollout.reason}")
         next_step(f"platformops why {ran.planned.spec.system}")

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from platformops.delivery.records import Decision, GateResult, Rollout, RolloutState
+from platformops.delivery.records import Decision, GateResult, Rollout, RolloutKind, RolloutState
 from platformops.store.records import ABSENT, Json, JsonObject, Put, Store, numbered
 
 _SAID: Mapping[RolloutState, str] = {
     RolloutState.PENDING: "asked for",
     RolloutState.DEPLOYING: "deploying",
     RolloutState.VERIFYING: "verifying",
+    RolloutState.AWAITING: "waiting for approval of",
     RolloutState.SHIFTING: "shifting traffic to",
+    RolloutState.PAUSED: "paused",
+    RolloutState.HALTED: "took all traffic from",
     RolloutState.PROMOTED: "promoted",
     RolloutState.REFUSED: "refused",
     RolloutState.ROLLED_BACK: "rolled back",
@@ -27,7 +30,9 @@ def subjects(rollout: Rollout) -> tuple[str, ...]:
 def decisions_on(rollout: Rollout, now: float) -> tuple[Decision, ...]:
     """The move that `rollout` has just made, once for each subject."""
     candidate = rollout.candidate
-    said = f"{_SAID[rollout.state]} {candidate.version_name} ({candidate.name})"
+    step = f", step {rollout.steps[rollout.step]}" if rollout.state is RolloutState.SHIFTING else ""
+    back = "back to " if rollout.kind is RolloutKind.ROLLBACK else ""
+    said = f"{_SAID[rollout.state]} {back}{candidate.version_name} ({candidate.name}){step}"
     evidence = [gate_json(g) for g in rollout.gates]
     change = would_change(rollout)
     return tuple(Decision(s, said, rollout.reason, evidence, change, now) for s in subjects(rollout))

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from platformops.delivery.decisions import gate_json
-from platformops.delivery.records import GateResult, Revision, Rollout, RolloutState, Route, System
+from platformops.delivery.records import (
+    Approval,
+    GateResult,
+    Revision,
+    Rollout,
+    RolloutKind,
+    RolloutState,
+    Route,
+    System,
+)
+from platformops.delivery.terms import terms_from, terms_json
 from platformops.errors import StoreError
 from platformops.store.records import Json, JsonObject
 
@@ -50,7 +60,7 @@ def system_json(system: System) -> JsonObject:
     return {
         "name": system.name,
         "stable": revision_json(system.stable) if system.stable else None,
-        "route": {"weights": dict(route.weights), "token": route.token} if route else None,
+        "route": route_json(route) if route else None,
         "serve": system.serve,
         "classes": list(system.classes),
         "wanted": system.wanted,
@@ -69,10 +79,15 @@ def system_from(doc: JsonObject) -> System:
     )
 
 
+def route_json(route: Route) -> JsonObject:
+    return {"weights": dict(route.weights), "token": route.token, "shadow": route.shadow}
+
+
 def _route_from(system: str, value: Json) -> Route:
     doc = _object(value, "route")
     weights = _object(doc.get("weights"), "weights")
-    return Route(system, {name: _number(weights, name) for name in weights}, _integer(doc, "token"))
+    shadow = str(doc.get("shadow", ""))
+    return Route(system, {name: _number(weights, name) for name in weights}, _integer(doc, "token"), shadow)
 
 
 def rollout_json(rollout: Rollout) -> JsonObject:
@@ -89,6 +104,12 @@ def rollout_json(rollout: Rollout) -> JsonObject:
         "reason": rollout.reason,
         "started_at": rollout.started_at,
         "changed_at": rollout.changed_at,
+        "kind": rollout.kind.value,
+        "terms": terms_json(rollout.terms),
+        "expected_disagreement": rollout.expected_disagreement,
+        "routed_at": rollout.routed_at,
+        "approvals": [{"who": a.who, "at": a.at, "of": a.of} for a in rollout.approvals],
+        "node": rollout.node,
     }
 
 
@@ -107,7 +128,18 @@ def rollout_from(doc: JsonObject) -> Rollout:
         reason=_text(doc, "reason"),
         started_at=_number(doc, "started_at"),
         changed_at=_number(doc, "changed_at"),
+        kind=RolloutKind(str(doc.get("kind", "release"))),
+        terms=terms_from(_object(doc.get("terms", {}), "terms")),
+        expected_disagreement=_optional(doc, "expected_disagreement"),
+        routed_at=_optional(doc, "routed_at"),
+        approvals=tuple(_approval_from(a) for a in _list(doc, "approvals")) if "approvals" in doc else (),
+        node=str(doc.get("node", "")),
     )
+
+
+def _approval_from(value: Json) -> Approval:
+    doc = _object(value, "approval")
+    return Approval(_text(doc, "who"), _number(doc, "at"), _text(doc, "of"))
 
 
 def _gate_from(value: Json) -> GateResult:
@@ -143,6 +175,10 @@ def _number(doc: JsonObject, name: str) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _wrong(f"the number {name!r}", value)
     return float(value)
+
+
+def _optional(doc: JsonObject, name: str) -> float | None:
+    return None if doc.get(name) is None else _number(doc, name)
 
 
 def _integer(doc: JsonObject, name: str) -> int:

@@ -14,13 +14,14 @@ from platformops.delivery.records import (
     RevisionState,
     RevisionStatus,
     Rollout,
+    RolloutKind,
     RolloutState,
     Route,
     SetAlias,
     SetRoute,
     System,
 )
-from platformops.delivery.rollout import DEPLOYED, is_running, weights
+from platformops.delivery.rollout import DEPLOYED, is_running, shadow, weights
 from platformops.registry.records import Alias, Verdicts
 from platformops.store.records import JsonObject
 
@@ -58,10 +59,15 @@ def settled(system: System, rollout: Rollout | None, *, token: int) -> System:
     if rollout.state is RolloutState.PROMOTED and system.stable != rollout.candidate:
         new = rollout.candidate
         system = replace(system, stable=new, serve=new.options, classes=new.classes)
-    share = weights(rollout)
-    if system.route and dict(system.route.weights) == dict(share):
+    if follows(system.route, rollout):
         return system
-    return replace(system, route=Route(system.name, share, token) if share else None)
+    share = weights(rollout)
+    return replace(system, route=Route(system.name, share, token, shadow(rollout)) if share else None)
+
+
+def follows(route: Route | None, rollout: Rollout) -> bool:
+    """Whether a route is the one of the rollout's state."""
+    return route is not None and dict(route.weights) == dict(weights(rollout)) and route.shadow == shadow(rollout)
 
 
 def upkeep(system: System, rollout: Rollout | None, observed: Observed, now: float) -> tuple[Action, ...]:
@@ -88,8 +94,8 @@ def keep(system: System, rollout: Rollout | None, now: float) -> frozenset[str]:
     kept = [system.stable]
     if rollout and rollout.state in DEPLOYED:
         kept.append(rollout.candidate)
-    if rollout and (draining := _draining(rollout)) and now - rollout.changed_at < drain_s(draining):
-        kept.append(draining)
+    if rollout and (leaving := _leaving(rollout)) and now - rollout.changed_at < leaves_after_s(rollout, leaving):
+        kept.append(leaving)
     return frozenset(revision.name for revision in kept if revision)
 
 
@@ -99,7 +105,14 @@ def drain_s(revision: Revision) -> float:
     return (timeout_s if isinstance(timeout_s, int | float) else TIMEOUT_S) + DRAIN_MARGIN_S
 
 
-def _draining(rollout: Rollout) -> Revision | None:
+def leaves_after_s(rollout: Rollout, leaving: Revision) -> float:
+    """Seconds that a revision goes on running without traffic: what was replaced by a release stays warm, so that the
+    way back takes no time; what was sent back only answers what it has."""
+    stays_warm = rollout.state is RolloutState.PROMOTED and rollout.kind is RolloutKind.RELEASE
+    return max(drain_s(leaving), rollout.terms.keep_warm_s if stays_warm else 0.0)
+
+
+def _leaving(rollout: Rollout) -> Revision | None:
     """The revision that lost its traffic when the rollout ended."""
     if rollout.state is RolloutState.PROMOTED:
         return rollout.stable
@@ -122,8 +135,8 @@ def _aliases(system: System, rollout: Rollout | None, observed: Observed) -> tup
 
 
 def _verdicts(rollout: Rollout | None, observed: Observed) -> tuple[MarkVersion, ...]:
-    """What the last release of a version found out; an aborted one found out nothing."""
-    if rollout is None or rollout.state not in _JUDGED:
+    """What the last release of a version found out; an aborted one found out nothing, nor one that met a bad node."""
+    if rollout is None or rollout.state not in _JUDGED or rollout.kind is RolloutKind.ROLLBACK or rollout.node:
         return ()
     failed = tuple(g.name for g in rollout.gates if not g.passed)
     harmed = rollout.state is RolloutState.ROLLED_BACK and not failed
@@ -144,9 +157,16 @@ def status(system: System, rollout: Rollout | None, observed: Observed) -> JsonO
         "weights": dict(system.route.weights) if system.route else {},
         "replicas": {"ready": seen.ready, "wanted": seen.wanted},
         "reason": seen.reason or (rollout.reason if rollout else ""),
-        "rollout": {"name": rollout.name, "state": rollout.state.value, "candidate": rollout.candidate.version_name}
-        if rollout
-        else None,
+        "rollout": _rollout_status(rollout) if rollout else None,
+    }
+
+
+def _rollout_status(rollout: Rollout) -> JsonObject:
+    return {
+        "name": rollout.name,
+        "state": rollout.state.value,
+        "candidate": rollout.candidate.version_name,
+        "step": rollout.steps[rollout.step],
     }
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 
+from platformops.delivery.ledger import Ledger
+from platformops.delivery.terms import Terms
 from platformops.registry.records import Verdicts
 from platformops.store.records import Json, JsonObject
 
@@ -94,6 +96,8 @@ class Evaluation:
     """Why nothing could be read; everything else is then empty."""
     classes: tuple[str, ...] = ()
     champion_classes: tuple[str, ...] = ()
+    disagreement: float | None = None
+    """Upper bound of the share of test rows with another label than the champion's; None without common rows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +149,10 @@ class RolloutState(Enum):
     PENDING = "pending"
     DEPLOYING = "deploying"
     VERIFYING = "verifying"
+    AWAITING = "awaiting"
     SHIFTING = "shifting"
+    PAUSED = "paused"
+    HALTED = "halted"
     PROMOTED = "promoted"
     REFUSED = "refused"
     ROLLED_BACK = "rolled_back"
@@ -156,10 +163,32 @@ class RolloutEvent(Enum):
     GATE_PASSED = "gate_passed"
     GATE_FAILED = "gate_failed"
     DEPLOYED = "deployed"
+    APPROVAL_NEEDED = "approval_needed"
+    APPROVED = "approved"
     STEP_PASSED = "step_passed"
     COMPLETED = "completed"
     HARMED = "harmed"
+    HALT = "halt"
+    UNPROVEN = "unproven"
+    PAUSE = "pause"
+    RESUME = "resume"
     ABORT = "abort"
+
+
+class RolloutKind(Enum):
+    RELEASE = "release"
+    ROLLBACK = "rollback"
+    """Back to a revision that was stable before: it is not judged again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """That a person let a rollout go on."""
+
+    who: str
+    at: float
+    of: str
+    """`traffic`: that it may have any; `evidence`: that its steps need no proof of harmlessness. Alarms still count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +210,15 @@ class Rollout:
     reason: str
     started_at: float
     changed_at: float
+    kind: RolloutKind = RolloutKind.RELEASE
+    terms: Terms = field(default_factory=Terms)
+    expected_disagreement: float | None = None
+    """Share of other labels than stable's that the test rows let expect."""
+    routed_at: float | None = None
+    """When the router was first seen to follow the present step; a step bakes from then on."""
+    approvals: tuple[Approval, ...] = ()
+    node: str = ""
+    """That may have caused the harm instead of the model."""
 
     @property
     def name(self) -> str:
@@ -195,6 +233,8 @@ class Evidence:
     candidate: RevisionStatus
     evaluation: Evaluation | None = None
     replay: Replay | None = None
+    ledger: Ledger | None = None
+    """What was seen of its traffic; None before it had any."""
     routed: bool = False
     """Whether the router follows the route that the store holds."""
     abort: str = ""
@@ -212,6 +252,8 @@ class Route:
     token: int
     """Fencing token: a router refuses a route older than the one it has. It is the version of the system's record that
     brought the route, so it only rises."""
+    shadow: str = ""
+    """Revision that gets copies of requests whose answers are dropped; empty for none."""
 
 
 @dataclass(frozen=True, slots=True)

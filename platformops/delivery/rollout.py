@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from platformops.delivery import gate
+from platformops.delivery import baking, gate
 from platformops.delivery.records import (
     Action,
     DeployRevision,
@@ -16,9 +16,11 @@ from platformops.delivery.records import (
     RevisionState,
     Rollout,
     RolloutEvent,
+    RolloutKind,
     RolloutState,
 )
 from platformops.machine import advance, terminal
+from platformops.spec.conditions import SHADOW, release_weights
 
 S, E = RolloutState, RolloutEvent
 
@@ -31,16 +33,31 @@ ROLLOUT: Mapping[tuple[RolloutState, RolloutEvent], RolloutState] = {
     (S.DEPLOYING, E.ABORT): S.ABORTED,
     (S.VERIFYING, E.GATE_PASSED): S.SHIFTING,
     (S.VERIFYING, E.GATE_FAILED): S.REFUSED,
+    (S.VERIFYING, E.APPROVAL_NEEDED): S.AWAITING,
     (S.VERIFYING, E.ABORT): S.ABORTED,
+    (S.AWAITING, E.APPROVED): S.SHIFTING,
+    (S.AWAITING, E.GATE_FAILED): S.REFUSED,
+    (S.AWAITING, E.ABORT): S.ABORTED,
     (S.SHIFTING, E.STEP_PASSED): S.SHIFTING,
     (S.SHIFTING, E.COMPLETED): S.PROMOTED,
     (S.SHIFTING, E.HARMED): S.ROLLED_BACK,
+    (S.SHIFTING, E.HALT): S.HALTED,
+    (S.SHIFTING, E.UNPROVEN): S.ROLLED_BACK,
+    (S.SHIFTING, E.PAUSE): S.PAUSED,
     (S.SHIFTING, E.ABORT): S.ROLLED_BACK,
+    (S.PAUSED, E.RESUME): S.SHIFTING,
+    (S.PAUSED, E.HARMED): S.ROLLED_BACK,
+    (S.PAUSED, E.HALT): S.HALTED,
+    (S.PAUSED, E.ABORT): S.ROLLED_BACK,
+    (S.HALTED, E.RESUME): S.SHIFTING,
+    (S.HALTED, E.ABORT): S.ROLLED_BACK,
 }
 TERMINAL = terminal(ROLLOUT)
 _EXAMINED = {S.PENDING: ExaminationKind.OFFLINE, S.VERIFYING: ExaminationKind.ENDPOINT}
-DEPLOYED = frozenset({S.DEPLOYING, S.VERIFYING, S.SHIFTING})
+DEPLOYED = frozenset({S.DEPLOYING, S.VERIFYING, S.AWAITING, S.SHIFTING, S.PAUSED, S.HALTED})
 """States in which the candidate runs beside stable."""
+SPLIT = frozenset({S.SHIFTING, S.PAUSED})
+"""States in which the candidate has the traffic of its step."""
 
 DEADLINE_S: Mapping[RolloutState, float] = {
     S.PENDING: 600.0,  # reading two evaluations and 2,000 resamples takes seconds; a lost object store, for ever
@@ -67,34 +84,53 @@ def decide(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
     if rollout.state in TERMINAL:
         return Decided(rollout)
     if evidence.abort:
-        return _move(rollout, E.ABORT, evidence.abort, now)
+        return Decided(moved(rollout, E.ABORT, evidence.abort, now))
     return _DECIDE[rollout.state](rollout, evidence, now)
 
 
 def examination(rollout: Rollout | None) -> Examine | None:
-    """The evidence that the rollout's state asks for."""
-    kind = _EXAMINED.get(rollout.state) if rollout else None
-    return Examine(kind, rollout) if kind and rollout else None
+    """The evidence that the rollout's state asks for; a rollback is examined no more."""
+    if rollout is None or rollout.kind is RolloutKind.ROLLBACK:
+        return None
+    kind = _EXAMINED.get(rollout.state)
+    return Examine(kind, rollout) if kind else None
 
 
 def weights(rollout: Rollout) -> Mapping[str, float]:
     """Percent of traffic by revision name in the rollout's state; empty while no revision may have any."""
-    if rollout.state in (S.SHIFTING, S.PROMOTED):
-        return {rollout.candidate.name: 100.0}
-    return {rollout.stable.name: 100.0} if rollout.stable else {}
+    share = 0.0
+    if rollout.state is S.PROMOTED:
+        share = 100.0
+    elif rollout.state in SPLIT:
+        share = release_weights(rollout.steps)[rollout.step]
+    given = {rollout.stable.name: 100.0 - share} if rollout.stable else {}
+    return {name: percent for name, percent in {**given, rollout.candidate.name: share}.items() if percent}
+
+
+def shadow(rollout: Rollout) -> str:
+    """The revision that gets copies of requests: the candidate while it has less than everything."""
+    is_copied = rollout.state in SPLIT and SHADOW in rollout.steps and rollout.step < len(rollout.steps) - 1
+    return rollout.candidate.name if is_copied and rollout.stable else ""
+
+
+def moved(rollout: Rollout, event: RolloutEvent, reason: str, now: float) -> Rollout:
+    """The rollout after `event`; raises InvalidTransition where its state does not take that."""
+    state = advance(ROLLOUT, rollout.state, event, subject=f"rollout {rollout.name}")
+    return replace(rollout, state=state, reason=reason, changed_at=now, routed_at=None)
 
 
 def _pending(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
     """Gates on figures come before anything is deployed: they cost no memory on the machines that serve."""
     if evidence.evaluation is None:
         return _wait(rollout, evidence, now, "evaluation", *_examine(rollout))
-    return _judge(rollout, gate.judge_offline(rollout.conditions, evidence.evaluation), now, "may be deployed")
+    known = replace(rollout, expected_disagreement=evidence.evaluation.disagreement)
+    return _judge(known, gate.judge_offline(rollout.conditions, evidence.evaluation), now, "may be deployed")
 
 
 def _deploying(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
     seen, name = evidence.candidate, rollout.candidate.name
     if seen.state is RevisionState.READY:
-        return _move(rollout, E.DEPLOYED, f"{name} is ready", now)
+        return Decided(moved(rollout, E.DEPLOYED, f"{name} is ready", now))
     if seen.state is RevisionState.FAILED:
         return _refuse(rollout, "deploy", f"{name} cannot start: {seen.reason}", now)
     return _wait(rollout, evidence, now, "deploy", *_deployment(rollout, evidence))
@@ -102,6 +138,8 @@ def _deploying(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
 
 def _verifying(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
     seen, name = evidence.candidate, rollout.candidate.name
+    if rollout.kind is RolloutKind.ROLLBACK:
+        return Decided(moved(rollout, E.GATE_PASSED, f"{name} was stable before and is not judged again", now))
     if evidence.replay is not None:
         return _judge(rollout, gate.judge_endpoint(rollout.conditions, evidence.replay), now, "may have traffic")
     if seen.state is RevisionState.FAILED:
@@ -110,21 +148,75 @@ def _verifying(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
     return _wait(rollout, evidence, now, "servable", *_deployment(rollout, evidence), *examine)
 
 
-def _shifting(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
-    """The candidate has the weight of the last step; it is promoted once the router is seen to follow."""
-    seen, name = evidence.candidate, rollout.candidate.name
-    if seen.state is RevisionState.FAILED:
-        return _move(rollout, E.HARMED, f"{name} died as it took traffic: {seen.reason}", now)
-    if evidence.routed and seen.state is RevisionState.READY:
-        last = replace(rollout, step=len(rollout.steps) - 1)
-        return _move(last, E.COMPLETED, _promoted_because(rollout), now)
-    if _is_late(rollout, evidence, now):
-        missing = "the router took no new route" if not evidence.routed else f"{name} was {seen.state.value}"
-        return _move(rollout, E.HARMED, f"{missing} within {DEADLINE_S[rollout.state]:g} s", now)
+def _awaiting(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
+    """A person of those that the spec names must let the candidate have traffic."""
+    approved = next((a for a in rollout.approvals if a.who in rollout.terms.approvers), None)
+    if approved:
+        return Decided(moved(rollout, E.APPROVED, f"approved by {approved.who}", now))
+    if evidence.candidate.state is RevisionState.FAILED:
+        return _refuse(rollout, "servable", f"{rollout.candidate.name} died: {evidence.candidate.reason}", now)
+    if now - rollout.changed_at > rollout.terms.patience_s:
+        names = ", ".join(rollout.terms.approvers)
+        return Decided(moved(rollout, E.ABORT, f"nobody of {names} approved it in time", now))
     return Decided(rollout, _deployment(rollout, evidence))
 
 
-_DECIDE = {S.PENDING: _pending, S.DEPLOYING: _deploying, S.VERIFYING: _verifying, S.SHIFTING: _shifting}
+def _shifting(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
+    """The candidate has the weight of its step, and passes to the next when it is known to do no harm."""
+    seen, name = evidence.candidate, rollout.candidate.name
+    if seen.state is RevisionState.FAILED:
+        return Decided(_harmed(rollout, f"{name} died as it took traffic: {seen.reason}", now))
+    judgement = baking.judged(rollout, evidence.ledger)
+    if (found := baking.harm(rollout, evidence.ledger, judgement)) is not None:
+        return Decided(_harmed(found, found.reason, now))
+    is_ready = seen.state is RevisionState.READY
+    if rollout.step == len(rollout.steps) - 1 and evidence.routed and is_ready:
+        return Decided(moved(rollout, E.COMPLETED, _promoted_because(rollout), now))
+    if rollout.routed_at is None and _is_late(rollout, evidence, now):
+        missing = "the router took no new route" if not evidence.routed else f"{name} was {seen.state.value}"
+        return Decided(_harmed(rollout, f"{missing} within {DEADLINE_S[rollout.state]:g} s", now))
+    if not evidence.routed or not is_ready:
+        return Decided(rollout, _deployment(rollout, evidence))
+    if rollout.routed_at is None:
+        return Decided(replace(rollout, routed_at=now))
+    outcome = baking.outcome(rollout, evidence.ledger, judgement, now)
+    return Decided(_stepped(rollout, outcome, now) if outcome else rollout)
+
+
+def _stepped(rollout: Rollout, outcome: baking.Outcome, now: float) -> Rollout:
+    judged = replace(rollout, gates=(*baking.kept(rollout), *outcome.results))
+    if outcome.event is E.STEP_PASSED:
+        judged = replace(judged, step=rollout.step + 1)
+    return moved(judged, outcome.event, outcome.reason, now)
+
+
+def _paused(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
+    """A person stopped the climb; what protects users goes on."""
+    if evidence.candidate.state is RevisionState.FAILED:
+        reason = f"{rollout.candidate.name} died as it took traffic: {evidence.candidate.reason}"
+        return Decided(_harmed(rollout, reason, now))
+    judgement = baking.judged(rollout, evidence.ledger)
+    if (found := baking.harm(rollout, evidence.ledger, judgement)) is not None:
+        return Decided(_harmed(found, found.reason, now))
+    return Decided(rollout, _deployment(rollout, evidence))
+
+
+def _halted(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
+    """The candidate runs without traffic, to be looked at, until a person ends or resumes it."""
+    if now - rollout.changed_at > rollout.terms.patience_s:
+        return Decided(moved(rollout, E.ABORT, f"{rollout.reason}; nobody resumed it in time", now))
+    return Decided(rollout)
+
+
+_DECIDE = {
+    S.PENDING: _pending,
+    S.DEPLOYING: _deploying,
+    S.VERIFYING: _verifying,
+    S.AWAITING: _awaiting,
+    S.SHIFTING: _shifting,
+    S.PAUSED: _paused,
+    S.HALTED: _halted,
+}
 
 
 def _deployment(rollout: Rollout, evidence: Evidence) -> tuple[Action, ...]:
@@ -139,14 +231,24 @@ def _examine(rollout: Rollout) -> tuple[Action, ...]:
 def _judge(rollout: Rollout, results: tuple[GateResult, ...], now: float, gained: str) -> Decided:
     judged = replace(rollout, gates=(*rollout.gates, *results))
     if missed := gate.failed(results):
-        return _move(judged, E.GATE_FAILED, "; ".join(r.reason for r in missed), now)
+        return Decided(moved(judged, E.GATE_FAILED, "; ".join(r.reason for r in missed), now))
     names = ", ".join(r.name for r in results) or "none"
-    return _move(judged, E.GATE_PASSED, f"{rollout.candidate.name} {gained}; gates passed: {names}", now)
+    reason = f"{rollout.candidate.name} {gained}; gates passed: {names}"
+    if rollout.state is S.VERIFYING and rollout.terms.approvers:
+        reason = f"{reason}; one of {', '.join(rollout.terms.approvers)} must approve"
+        return Decided(moved(judged, E.APPROVAL_NEEDED, reason, now))
+    return Decided(moved(judged, E.GATE_PASSED, reason, now))
+
+
+def _harmed(rollout: Rollout, reason: str, now: float) -> Rollout:
+    """All traffic is back on stable; whether the candidate goes on running is the spec's choice."""
+    is_halted = rollout.terms.halts and rollout.stable is not None
+    return moved(rollout, E.HALT if is_halted else E.HARMED, reason, now)
 
 
 def _refuse(rollout: Rollout, name: str, reason: str, now: float) -> Decided:
     result = GateResult(name, passed=False, reason=reason, would_change="a revision that starts and stays up")
-    return _move(replace(rollout, gates=(*rollout.gates, result)), E.GATE_FAILED, reason, now)
+    return Decided(moved(replace(rollout, gates=(*rollout.gates, result)), E.GATE_FAILED, reason, now))
 
 
 def _wait(rollout: Rollout, evidence: Evidence, now: float, name: str, *actions: Action) -> Decided:
@@ -163,9 +265,6 @@ def _is_late(rollout: Rollout, evidence: Evidence, now: float) -> bool:
 
 def _promoted_because(rollout: Rollout) -> str:
     passed = ", ".join(r.name for r in rollout.gates if r.passed) or "none"
-    return f"{rollout.candidate.name} ({rollout.candidate.version_name}) has all traffic; gates passed: {passed}"
-
-
-def _move(rollout: Rollout, event: RolloutEvent, reason: str, now: float) -> Decided:
-    state = advance(ROLLOUT, rollout.state, event, subject=f"rollout {rollout.name}")
-    return Decided(replace(rollout, state=state, reason=reason, changed_at=now))
+    said = f"{rollout.candidate.name} ({rollout.candidate.version_name}) has all traffic; gates passed: {passed}"
+    approvers = ", ".join(dict.fromkeys(a.who for a in rollout.approvals))
+    return f"{said}; approved by {approvers}" if approvers else said

@@ -8,14 +8,19 @@ from dataclasses import replace
 from platformops.delivery.decisions import decision_puts, decisions_on
 from platformops.delivery.documents import rollout_from, rollout_json, system_from, system_json
 from platformops.delivery.gate import CLASSES
+from platformops.delivery.ledger import Ledger
+from platformops.delivery.ledger_documents import ledger_from
 from platformops.delivery.records import Decision, Revision, Rollout, RolloutState, System
 from platformops.delivery.rollout import is_running
+from platformops.delivery.terms import terms_of
 from platformops.errors import GateRefused, UserError
 from platformops.registry.records import ModelVersion
 from platformops.spec.types import PlatformSpec
 from platformops.store.records import ABSENT, JsonObject, Put, Store, numbered
 
 UP, DOWN = "up", "down"
+ALL_AT_ONCE = ("100%",)
+"""Of the first release of a system, which has no users yet and nothing to compare with."""
 
 
 def system_key(name: str) -> str:
@@ -24,6 +29,14 @@ def system_key(name: str) -> str:
 
 def rollout_key(rollout: Rollout) -> str:
     return f"rollout/{rollout.system}/{numbered(rollout.number)}"
+
+
+def ledger_key(rollout: Rollout) -> str:
+    return f"evidence/{rollout.system}/{numbered(rollout.number)}"
+
+
+def queue_key(system: str) -> str:
+    return f"queue/{system}"
 
 
 def load_system(store: Store, name: str) -> tuple[System | None, int]:
@@ -42,6 +55,18 @@ def newest_rollout(store: Store, system: str) -> tuple[Rollout | None, int]:
     """The last rollout of a system, running or not, and the version of its record."""
     entries = store.scan(f"rollout/{system}/", limit=1, descending=True)
     return (rollout_from(entries[0].value), entries[0].version) if entries else (None, ABSENT)
+
+
+def load_ledger(store: Store, rollout: Rollout) -> tuple[Ledger | None, int]:
+    """The account of a rollout's traffic and the version of its record; (None, ABSENT) before it had any."""
+    entry = store.get(ledger_key(rollout))
+    return (ledger_from(entry.value), entry.version) if entry else (None, ABSENT)
+
+
+def load_queued(store: Store, system: str) -> tuple[Rollout | None, int]:
+    """The release that waits for the running one to end; its number is settled when it starts."""
+    entry = store.get(queue_key(system))
+    return (rollout_from(entry.value), entry.version) if entry else (None, ABSENT)
 
 
 def load_rollout(store: Store, system: str, number: int) -> Rollout | None:
@@ -81,18 +106,27 @@ def _artifact(version: ModelVersion, stage: str) -> tuple[str, str]:
 
 
 def request_release(
-    store: Store, spec: PlatformSpec, version: ModelVersion, *, classes: tuple[str, ...], now: float
+    store: Store,
+    spec: PlatformSpec,
+    version: ModelVersion,
+    *,
+    classes: tuple[str, ...],
+    now: float,
+    queue: bool = False,
 ) -> Rollout:
     """The rollout that gives `version` the traffic of `spec.system`, started unless it is already there.
 
     Asking for what is stable brings back the rollout that made it so (and the system, when it was down); asking for
-    what is being released brings back the running rollout. Raises GateRefused while another candidate is released, and
+    what is being released brings back the running rollout. While another candidate is released it waits with `queue`
+    (in place of one that waited before) and comes back with the number 0; raises GateRefused otherwise, and
     StoreConflict when somebody else asked at the same instant.
     """
     system, system_version = load_system(store, spec.system)
     last, _ = newest_rollout(store, spec.system)
     number = last.number + 1 if last else 1
     candidate = candidate_of(spec, version, classes, number=number)
+    if last and is_running(last) and queue and not candidate.serves_the_same(last.candidate):
+        return _queue(store, _fresh(spec, candidate, last.candidate, now))
     if last and is_running(last):
         return _running(last, candidate)
     if system and system.stable and candidate.serves_the_same(system.stable):
@@ -107,6 +141,26 @@ def request_release(
     return fresh
 
 
+def _queue(store: Store, rollout: Rollout) -> Rollout:
+    waiting = replace(rollout, number=0)
+    store.commit([Put(queue_key(rollout.system), rollout_json(waiting), expect=None)])
+    return waiting
+
+
+def from_queue(waiting: Rollout, number: int, stable: Revision | None, now: float) -> Rollout:
+    """The rollout that a release from the queue starts as."""
+    return replace(
+        waiting,
+        number=number,
+        candidate=replace(waiting.candidate, number=number),
+        stable=stable,
+        steps=waiting.steps if stable else ALL_AT_ONCE,
+        reason=f"{waiting.candidate.version_name} was next in the queue",
+        started_at=now,
+        changed_at=now,
+    )
+
+
 def _fresh(spec: PlatformSpec, candidate: Revision, stable: Revision | None, now: float) -> Rollout:
     before = f"{stable.name} ({stable.version_name}) is stable" if stable else "nothing is served yet"
     return Rollout(
@@ -116,12 +170,13 @@ def _fresh(spec: PlatformSpec, candidate: Revision, stable: Revision | None, now
         stable=stable,
         state=RolloutState.PENDING,
         step=0,
-        steps=spec.release.steps,
+        steps=spec.release.steps if stable else ALL_AT_ONCE,
         conditions=conditions_of(spec),
         gates=(),
         reason=f"asked for {candidate.version_name}; {before}",
         started_at=now,
         changed_at=now,
+        terms=terms_of(spec),
     )
 
 
@@ -144,7 +199,7 @@ def _running(running: Rollout, candidate: Revision) -> Rollout:
     raise GateRefused(
         f"{running.system}: {running.candidate.version_name} is being released ({running.state.value}), "
         f"so {candidate.version_name} cannot be",
-        remedy=f"wait until it ends, and ask again: platformops why {running.name}",
+        remedy=f"wait for it ({running.name}), or ask with --queue",
     )
 
 

@@ -8,15 +8,19 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 from platformops.clock import Clock
-from platformops.gateway import openapi, probes, routes
+from platformops.gateway import feedback, openapi, probes, routes
 from platformops.gateway.call import Call, Ready, Width
+from platformops.gateway.evidence import Book
 from platformops.gateway.exchange import Exchange, Observer
 from platformops.gateway.metrics import GatewayMetrics
 from platformops.gateway.predicting import Predicting
 from platformops.gateway.replies import Refused, Reply, refusal
 from platformops.gateway.request import Asked, Receive, Scope, Send, exchange_of, send_reply
+from platformops.gateway.samples import Sample, Samples, counts_of
 from platformops.gateway.served import Served, World
 from platformops.security.keys import Identity, check
+from platformops.store.memory import MemoryStore
+from platformops.store.records import Store
 
 LOOPBACK = ("127.", "::1")
 UNAUTHORISED = {b"www-authenticate": b"Bearer"}
@@ -48,12 +52,22 @@ class Gateway:
         new_id: Callable[[], str],
         policy: Policy,
         observers: Iterable[Observer] = (),
+        store: Store | None = None,
     ) -> None:
+        """Predictions of which the truth may come back are kept in `store`; in memory without one."""
         self.world = World()
         self.is_draining = False
         """Set before the server stops, so that whoever spreads traffic sends no more."""
         self.metrics = GatewayMetrics()
-        self._predicting = Predicting(call=call, width=width, max_buffered_bytes=policy.max_buffered_bytes)
+        self.book = Book(new_id(), clock.monotonic)
+        self.samples = Samples(store or MemoryStore(), clock.now, self._on_truth)
+        self._predicting = Predicting(
+            call=call,
+            width=width,
+            max_buffered_bytes=policy.max_buffered_bytes,
+            book=self.book,
+            samples=self.samples,
+        )
         self._ready = ready
         self._clock = clock
         self._new_id = new_id
@@ -69,6 +83,7 @@ class Gateway:
             "ready": self._system_ready,
             "info": self._info,
             "predict": self._predict,
+            "feedback": self._feedback,
         }
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -152,6 +167,13 @@ class Gateway:
 
     async def _predict(self, asked: Asked) -> Reply:
         return await self._predicting.predict(asked, self._served(asked), self.world)
+
+    async def _feedback(self, asked: Asked) -> Reply:
+        return await feedback.take(asked, self._served(asked).system.name, self.samples)
+
+    def _on_truth(self, sample: Sample) -> None:
+        for revision, node, names in counts_of(sample):
+            self.book.add(revision, node, *names)
 
     def _served(self, asked: Asked) -> Served:
         served = self.world.systems.get(asked.system or "")

@@ -18,6 +18,8 @@ class Answer:
     code: str = ""
     message: str = ""
     model_version: str = ""
+    node: str = ""
+    """Where the replica runs; empty when no replica answered."""
 
     @property
     def is_ok(self) -> bool:

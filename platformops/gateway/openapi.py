@@ -23,7 +23,7 @@ _REFUSALS = {
     "404": "No such route, system or revision.",
     "405": "The route does not take this method.",
     "408": "The request came too slowly.",
-    "409": "The Idempotency-Key came with another body before.",
+    "409": "The Idempotency-Key came with another body before, or the request was labelled otherwise before.",
     "413": "The body, the number of images or an image is too large.",
     "414": "The URL is too long.",
     "415": "The media type or encoding is not understood.",
@@ -63,7 +63,22 @@ _PREDICT_BODY = {
         },
     },
 }
+_FEEDBACK_BODY = {
+    "required": True,
+    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Feedback"}}},
+}
 _SCHEMAS: dict[str, JsonValue] = {
+    "Feedback": {
+        "type": "object",
+        "required": ["request_id", "label"],
+        "properties": {"request_id": {"type": "string"}, "label": {"type": "string", "maxLength": 200}},
+        "additionalProperties": False,
+    },
+    "Taken": {
+        "type": "object",
+        "required": ["request_id", "status"],
+        "properties": {"request_id": {"type": "string"}, "status": {"enum": ["recorded", "repeated"]}},
+    },
     "Images": {
         "oneOf": [
             {
@@ -149,10 +164,12 @@ _SUMMARIES = {
     "ready": "Whether every revision of a system that gets traffic has a replica that takes calls; 503 if not.",
     "info": "Revision, traffic weights, classes and limits of a system.",
     "predict": "Predict one image or many; one prediction an image, in order.",
+    "feedback": "Say what the right label of a prediction was. Some predictions are kept for it, and not for ever.",
 }
 _PROBED = {"application/json": {"schema": {"$ref": "#/components/schemas/Probe"}}}
 _OK: dict[str, JsonValue] = {
     "predict": {"application/json": {"schema": {"$ref": "#/components/schemas/Predictions"}}},
+    "feedback": {"application/json": {"schema": {"$ref": "#/components/schemas/Taken"}}},
     "info": {"application/json": {"schema": {"$ref": "#/components/schemas/Info"}}},
     "healthz": _PROBED,
     "startupz": _PROBED,
@@ -197,6 +214,8 @@ def _operation(route: GatewayRoute) -> dict[str, JsonValue]:
     }
     if route.handler == "predict":
         operation["requestBody"] = _PREDICT_BODY
+    if route.handler == "feedback":
+        operation["requestBody"] = _FEEDBACK_BODY
     return operation
 
 

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
+from platformops.delivery.records import Route
 from platformops.gateway import rates, router
 from platformops.gateway.batching import ClientGone, Lane, QueueFull
 from platformops.gateway.bodies import items_of, media_type
 from platformops.gateway.call import Answer, Call, Width
+from platformops.gateway.canary import CANARY_SHARE, Canary, Door, label_of
+from platformops.gateway.evidence import Book, TimedCall
 from platformops.gateway.replays import Replays, digest_of, idempotency_key
 from platformops.gateway.replies import Refused, Reply, predictions
 from platformops.gateway.request import CLIENT_CLOSED, Asked, header, read_body
+from platformops.gateway.samples import Sample, Samples
 from platformops.gateway.served import Served, World
 
 MAX_REQUEST_KEY_BYTES = 256
+COPIES = "copies"
+"""The caller in whose name copies wait: they take turns with users as one of them."""
 RETRY_SOON = {b"retry-after": b"1"}
 
 
 class Predicting:
     """The lanes in front of the revisions, and what keeps them from overflowing. Use from one event loop."""
 
-    def __init__(self, *, call: Call, width: Width, max_buffered_bytes: int) -> None:
+    def __init__(self, *, call: Call, width: Width, max_buffered_bytes: int, book: Book, samples: Samples) -> None:
         self.lanes: dict[str, Lane] = {}
-        self._call = call
+        self._samples = samples
+        self._call = TimedCall(call, book, lambda: asyncio.get_running_loop().time())
+        self._canary = Canary(book, self._is_busy, samples.answered_too)
         self._width = width
         self._buffered_bytes = 0
         self._max_buffered_bytes = max_buffered_bytes
@@ -39,10 +48,10 @@ class Predicting:
         kind, parameters = media_type(asked.headers)
         again = idempotency_key(asked.headers)
         max_items = min(served.limits.max_items, served.limits.max_queue)
-        with self._lane(revision, served) as lane, self._buffer() as reserve:
+        with self._lane(_entrance(asked, served, world, revision), served), self._buffer() as reserve:
             body = await read_body(asked, served.limits.max_body_bytes, reserve)
             items = items_of(body, kind, parameters, max_items=max_items)
-            answer = partial(_answer, asked, lane, items, served.limits.timeout_s)
+            answer = partial(self._answer, asked, served, world, revision, items)
             return await (self._once(asked, served, again, items, answer) if again else answer())
 
     async def _once(
@@ -56,6 +65,65 @@ class Predicting:
             asked.exchange.is_replay = True
             asked.exchange.revision = ""  # it had no part in this: a second answer must not count as its success
         return reply
+
+    async def _answer(self, asked: Asked, served: Served, world: World, revision: str, items: list[bytes]) -> Reply:
+        asked.exchange.items = len(items)
+        revision, answers = await self._answered(asked, served, world, revision, items)
+        asked.exchange.revision = revision
+        asked.exchange.model_version = answers[0].model_version
+        return predictions(asked.exchange.request_id, revision, answers)
+
+    async def _answered(
+        self, asked: Asked, served: Served, world: World, revision: str, items: list[bytes]
+    ) -> tuple[str, list[Answer]]:
+        """The revision that answered, and its answers: during a release stable may step in for the chosen one."""
+        deadline, limit_s = asked.started + served.limits.timeout_s, CANARY_SHARE * served.limits.timeout_s
+        submit = partial(self._submit, served, asked.identity.key_id if asked.identity else "", asked.when_gone)
+        route, stable = _compared(asked, served, world)
+        try:
+            if route is None:
+                return revision, await submit(revision, items, deadline)
+            copy = partial(self._submit, served, COPIES, _never)
+            keep = partial(self._keep, asked) if len(items) == 1 and self._samples.takes_one() else None
+            door = Door(submit, copy, route, stable, limit_s, asked.exchange.request_id, keep)
+            return await self._canary.answered(door, revision, items, deadline)
+        except QueueFull:
+            raise _overloaded("as many requests wait as this system allows") from None
+        except ClientGone:
+            raise Refused(CLIENT_CLOSED, "client_gone", "the client hung up") from None
+
+    def _keep(self, asked: Asked, revision: str, answer: Answer) -> None:
+        exchange = asked.exchange
+        sample = Sample(
+            system=exchange.system,
+            request_id=exchange.request_id,
+            at=exchange.at,
+            revision=revision,
+            model_version=answer.model_version,
+            node=answer.node,
+            label=label_of(answer),
+        )
+        self._samples.keep(sample)
+
+    async def _submit(
+        self,
+        served: Served,
+        caller: str,
+        when_gone: Callable[[Callable[[], None]], None],
+        revision: str,
+        items: Sequence[bytes],
+        deadline: float,
+    ) -> list[Answer]:
+        lane = self._open(revision, served)
+        lane.users += 1
+        try:
+            return await lane.submit(items, caller=caller, deadline=deadline, when_gone=when_gone)
+        finally:
+            lane.users -= 1
+
+    def _is_busy(self, revision: str) -> bool:
+        lane = self.lanes.get(revision)
+        return lane is not None and lane.queued > 0
 
     def _check_rate(self, asked: Asked, served: Served) -> None:
         rate = served.limits.max_requests_per_s
@@ -71,8 +139,7 @@ class Predicting:
     @contextmanager
     def _lane(self, revision: str, served: Served) -> Iterator[Lane]:
         """The queue of a revision; a full one is refused before the body is read."""
-        lane = self.lanes.get(revision) or self._new_lane(revision)
-        lane.batch, lane.max_queue = served.limits.batch, served.limits.max_queue
+        lane = self._open(revision, served)
         if lane.is_full:
             raise _overloaded("as many requests wait as this system allows")
         lane.users += 1
@@ -80,6 +147,11 @@ class Predicting:
             yield lane
         finally:
             lane.users -= 1
+
+    def _open(self, revision: str, served: Served) -> Lane:
+        lane = self.lanes.get(revision) or self._new_lane(revision)
+        lane.batch, lane.max_queue = served.limits.batch, served.limits.max_queue
+        return lane
 
     def _new_lane(self, revision: str) -> Lane:
         """A lane, and none left of revisions that nobody asks for any more."""
@@ -106,21 +178,19 @@ class Predicting:
             self._buffered_bytes -= reserved
 
 
-async def _answer(asked: Asked, lane: Lane, items: list[bytes], timeout_s: float) -> Reply:
-    asked.exchange.items = len(items)
-    answers = await _submit(asked, lane, items, timeout_s)
-    asked.exchange.model_version = answers[0].model_version
-    return predictions(asked.exchange.request_id, lane.revision, answers)
+def _compared(asked: Asked, served: Served, world: World) -> tuple[Route | None, str]:
+    """The route by which two revisions are compared, and the name of stable; None for requests that are not."""
+    route, stable = world.routes.get(served.system.name), served.system.stable
+    is_pinned = header(asked.headers, b"x-platformops-revision") is not None
+    if is_pinned or route is None or stable is None or stable.name not in route.weights:
+        return None, ""
+    return route, stable.name
 
 
-async def _submit(asked: Asked, lane: Lane, items: list[bytes], timeout_s: float) -> list[Answer]:
-    caller = asked.identity.key_id if asked.identity else ""
-    try:
-        return await lane.submit(items, caller=caller, deadline=asked.started + timeout_s, when_gone=asked.when_gone)
-    except QueueFull:
-        raise _overloaded("as many requests wait as this system allows") from None
-    except ClientGone:
-        raise Refused(CLIENT_CLOSED, "client_gone", "the client hung up") from None
+def _entrance(asked: Asked, served: Served, world: World, revision: str) -> str:
+    """The revision whose queue decides whether a request is let in: stable's, where it can step in."""
+    route, stable = _compared(asked, served, world)
+    return stable if route is not None else revision
 
 
 def _revision(asked: Asked, served: Served, world: World) -> str:
@@ -148,3 +218,7 @@ def _pinned(revision: bytes, asked: Asked, system: str) -> str:
 
 def _overloaded(message: str) -> Refused:
     return Refused(503, "overloaded", message, headers=RETRY_SOON)
+
+
+def _never(call: Callable[[], None]) -> None:
+    """Nobody waits for a copy, so nobody can hang up on it."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from hashlib import blake2b
 
+from platformops.delivery import split
 from platformops.delivery.records import Route
 from platformops.errors import StoreConflict
 
@@ -54,19 +54,5 @@ def latest(routes: Routes, stored: Iterable[Route]) -> Routes:
 
 
 def choose(route: Route, key: str) -> str:
-    """The revision for `key`: the same for the same key and weights.
-
-    Weighted rendezvous hashing: when a weight rises, keys move only to that revision; nobody is thrown back and
-    forth between two others while a rollout climbs.
-    """
-    if len(route.weights) == 1:
-        return next(iter(route.weights))
-    return max(route.weights, key=lambda revision: (_score(revision, route.weights[revision], key), revision))
-
-
-def _score(revision: str, weight: float, key: str) -> float:
-    if weight <= 0:
-        return -math.inf
-    digest = blake2b(f"{revision}\0{key}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
-    uniform = (int.from_bytes(digest, "big") + 0.5) / 2**64
-    return -weight / math.log(uniform)
+    """The revision that answers `key`."""
+    return split.choose(route.weights, key)

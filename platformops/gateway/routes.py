@@ -35,6 +35,7 @@ ROUTES = (
     GatewayRoute("GET", "/{system}/ready", "predict", "ready"),
     GatewayRoute("GET", "/{system}/info", "predict", "info"),
     GatewayRoute("POST", "/{system}/predict", "predict", "predict"),
+    GatewayRoute("POST", "/{system}/feedback", "predict", "feedback"),
 )
 _BY_PATH = {route.path.encode("ascii"): route for route in ROUTES}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -21,6 +21,10 @@ from platformops.delivery.records import RevisionStatus
 from platformops.gateway.call import Answer, ReplicaDied, RevisionUnavailable, RevisionUnknown
 from platformops.gateway.outages import Outages
 
+Origin = tuple[str, str, int]
+"""Node, replica, and the replica's resident bytes."""
+Row = tuple[int, bytes, str, str, str]
+"""Status, JSON, code, message and model version of one item."""
 DIED = (ray.exceptions.RayActorError, ray.exceptions.ActorUnavailableError, ReplicaUnavailableError)
 REFUSED = (BackPressureError, DeploymentUnavailableError)
 
@@ -28,8 +32,9 @@ REFUSED = (BackPressureError, DeploymentUnavailableError)
 class ReplicaCalls:
     """Implements `Call`, `Ready` and `Width`. Calls come from one event loop, `observe` from any thread."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    def __init__(self, clock: Clock, on_memory: Callable[[str, str, str, int], None] | None = None) -> None:
+        """`on_memory` is told of revision, node, replica and its resident bytes at each call."""
+        self._clock, self._on_memory = clock, on_memory
         self._handles: dict[str, Any] = {}
         self._ready: Mapping[str, int] = {}
         self._deployed_at: Mapping[str, float] = {}
@@ -66,14 +71,18 @@ class ReplicaCalls:
             self._loop = asyncio.get_running_loop()
             handle = self._handles[revision] = _short_way(await asyncio.to_thread(_find, revision))
         try:
-            answers = await handle.remote(list(items), queued)
+            answers: tuple[Origin, list[Row]] = await handle.remote(list(items), queued)
         except DIED as error:
             if self.width(revision) == 1:  # nobody else could be asked
                 self._outages.died(revision, self._clock.monotonic())
             raise ReplicaDied(revision) from error
         except REFUSED as error:
             raise RevisionUnavailable(revision) from error
-        return [Answer(*answer) for answer in answers]
+        origin, rows = answers
+        if self._on_memory is not None:
+            self._on_memory(revision, *origin)
+        node = origin[0]
+        return [Answer(*row, node) for row in rows]
 
     def _drop(self, name: str) -> None:
         """A handle listens to Serve's controller until it is shut down, in the loop that it runs in."""

@@ -21,6 +21,7 @@ import ray
 
 from platformops.clock import SystemClock
 from platformops.controller import Node, take_over, turn
+from platformops.delivery.evidence import Tallies
 from platformops.delivery.records import (
     Evaluation,
     ExaminationKind,
@@ -105,6 +106,9 @@ class RayPorts:
     def examined(self, key: str) -> Examined | None:
         future = self._under_way.get(key)
         return future.result() if future and future.done() else None
+
+    def tallies(self) -> Sequence[Tallies]:
+        return gateway.tallies()
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)

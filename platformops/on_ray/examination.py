@@ -16,11 +16,15 @@ from platformops.apps.classification import Predictions, Spread, differences, fi
 from platformops.clock import Clock
 from platformops.delivery import gate, parity
 from platformops.delivery.records import Bound, Evaluation, ParityReport, Replay, Revision, Rollout
+from platformops.delivery.sequential import upper_bound
 from platformops.errors import PlatformError
 from platformops.store.artifacts import Artifacts
 
 REQUESTS = 300
 """Timed requests: the largest of 299 or more is a bound of the 99th percentile at 95 %."""
+FEWEST_COMMON_ROWS = 30
+"""With fewer, almost any share of other answers could be expected."""
+DISAGREEMENT_ALPHA = 0.05
 REPLAY_S = 20.0
 """The replay ends after every row was asked once and this much time, even with fewer requests."""
 WARM_UP = 5
@@ -65,7 +69,18 @@ def _evaluate(rollout: Rollout, artifacts: Artifacts) -> Evaluation:
         _bounds(rollout.conditions, own, other),
         classes=_classes(own),
         champion_classes=_classes(other),
+        disagreement=_disagreement(_predictions(own), _predictions(other)),
     )
+
+
+def _disagreement(own: Predictions, other: Predictions) -> float | None:
+    """Upper bound of the share of inputs that get another label; None where the two have too few rows in common."""
+    ids, mine, theirs = np.intersect1d(own.ids, other.ids, return_indices=True)
+    if len(ids) < FEWEST_COMMON_ROWS:
+        return None
+    labels = [np.array(p.classes)[p.probabilities.argmax(axis=1)] for p in (own, other)]
+    differing = int((labels[0][mine] != labels[1][theirs]).sum())
+    return upper_bound(differing, len(ids), DISAGREEMENT_ALPHA)
 
 
 def _directory(revision: Revision, artifacts: Artifacts) -> Path:

@@ -19,6 +19,7 @@ import uvloop
 from ray.serve.exceptions import RayServeException
 
 from platformops.clock import SystemClock
+from platformops.delivery.evidence import Tallies
 from platformops.delivery.records import Route
 from platformops.delivery.systems import load_systems
 from platformops.errors import ClusterError, PlatformError
@@ -64,7 +65,7 @@ class GatewayProcess:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._store = open_store(settings.home.store_url)
-        self._calls = ReplicaCalls(SystemClock())
+        self._calls = ReplicaCalls(SystemClock(), self._on_memory)
         self._log = AccessLog(settings.home.logs / LOG_FILE)
         self._gateway = Gateway(
             call=self._calls,
@@ -74,6 +75,7 @@ class GatewayProcess:
             new_id=new_request_id,
             policy=settings.policy,
             observers=(self._log,),
+            store=self._store,
         )
         self._server = HttpServer(self._gateway, limits=settings.limits, new_id=new_request_id)
         self._bound = bind(settings.host, settings.port)
@@ -103,7 +105,16 @@ class GatewayProcess:
                 self._gateway.world = renew(self._gateway.world, systems, keys)
         # With Serve's controller away, replicas and handles go on working without it.
         with contextlib.suppress(PlatformError, RayServeException, ray.exceptions.RayError):
-            self._calls.observe(revision_statuses())
+            statuses = revision_statuses()
+            self._calls.observe(statuses)
+            self._gateway.book.keep_only(statuses)
+
+    def tallies(self) -> Tallies:
+        """What was counted of every revision since this process started."""
+        return self._gateway.book.tallies()
+
+    def _on_memory(self, revision: str, node: str, replica: str, resident_bytes: int) -> None:
+        self._gateway.book.sampled(revision, node, replica, resident_bytes)
 
     def set_route(self, route: Route) -> None:
         """The route is in force on return. Raises StoreConflict when a newer one is."""
@@ -131,6 +142,8 @@ class GatewayProcess:
         while not self._stopped.wait(OUTAGE_REFRESH_S if self._calls.has_outage else REFRESH_S):
             self.refresh()
             self._log.flush()
+            with contextlib.suppress(PlatformError):  # samples are worth less than serving
+                self._gateway.samples.flush()
 
 
 def new_request_id() -> str:
@@ -190,6 +203,12 @@ def routed(systems: Sequence[str]) -> Mapping[str, int]:
     actor = running(NAME)
     tokens = ask(NAME, actor.tokens.remote(), CALL_TIMEOUT_S) if actor is not None else {}
     return {name: token for name, token in tokens.items() if name in systems}
+
+
+def tallies() -> Sequence[Tallies]:
+    """What the gateways counted of every revision; empty when none runs."""
+    actor = running(NAME)
+    return (ask(NAME, actor.tallies.remote(), CALL_TIMEOUT_S),) if actor is not None else ()
 
 
 def _free_port(host: str, port: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +32,7 @@ STUCK_TIMEOUTS = 3.0
 """A batch older than this many deadlines will be answered to nobody: the replica is stuck."""
 SHORT_ITEMS, SHORT_BYTES, SHORT_S = 8, 256 * 1024, 0.02
 """A batch up to which handing over to another thread and back, 0.1 ms, is worth saving."""
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 NOT_FINITE = Answer(500, code="model_output_invalid", message="the model gave no finite answer for this image")
 
 
@@ -136,6 +138,15 @@ class Pace:
         item_s = seconds / max(1, num_items)
         faded_s = item_s if math.isinf(self._item_s) else self._item_s + 0.1 * (item_s - self._item_s)
         self._item_s = max(item_s, faded_s)
+
+
+def resident_bytes() -> int:
+    """Memory of this process that is in RAM; 0 where the system does not tell."""
+    try:
+        with open("/proc/self/statm", "rb") as statm:
+            return int(statm.read().split()[1]) * PAGE_BYTES
+    except OSError:
+        return 0
 
 
 class Workload:

@@ -27,6 +27,7 @@ from platformops.gateway.served import limits_of
 from platformops.home import Home
 from platformops.on_ray import replica
 from platformops.on_ray.autoscaling import ITEMS, QUEUED
+from platformops.on_ray.calls import Origin, Row
 from platformops.spec.types import ServeSpec
 from platformops.store.artifacts import Artifacts
 from platformops.store.records import JsonObject
@@ -61,6 +62,8 @@ class ReplicaProcess:
         limits = limits_of(loaded.options)
         self._workload = replica.Workload(SystemClock(), timeout_s=limits.timeout_s)
         self._thread = ThreadPoolExecutor(1, "predict")
+        self._node = ray.get_runtime_context().get_node_id()
+        self._replica = f"{os.getpid()}@{self._node[:8]}"
         artifacts = Artifacts(artifacts_url, cache=Path(cache))
         self._pace = replica.Pace()
         self._served = replica.load(loaded, limits, artifacts, threads=threads_of(limits))
@@ -68,8 +71,8 @@ class ReplicaProcess:
         gc.collect()
         gc.freeze()
 
-    async def predict(self, items: list[bytes], queued: int) -> list[tuple[int, bytes, str, str, str]]:
-        """One (status, JSON, code, message, model version) an item, in order."""
+    async def predict(self, items: list[bytes], queued: int) -> tuple[Origin, list[Row]]:
+        """Where this is, and one row an item, in order."""
         ticket, loop = self._workload.begin(len(items), queued), asyncio.get_running_loop()
         begin_s = loop.time()
         try:
@@ -81,7 +84,8 @@ class ReplicaProcess:
         finally:
             self._workload.end(ticket, len(items))
             self._pace.note(len(items), loop.time() - begin_s)
-        return [(a.status, a.json, a.code, a.message, a.model_version) for a in answers]
+        origin = (self._node, self._replica, replica.resident_bytes())
+        return origin, [(a.status, a.json, a.code, a.message, a.model_version) for a in answers]
 
     async def check_health(self) -> None:
         stuck_s = self._workload.stuck_s()

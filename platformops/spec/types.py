@@ -156,12 +156,45 @@ class TrainSpec(Spec):
     """Crashed worker groups that are restarted from the last checkpoint before the step fails."""
 
 
+class MarginsSpec(Spec):
+    """Harm beyond these stops a release; a step is passed once harm is known to be below them."""
+
+    errors: Percentage = "0.5%"
+    """Points by which the share of failed requests may rise."""
+    latency: Percentage = "15%"
+    """By which the median may be longer."""
+    disagreement: Percentage = "2%"
+    """Points of answers that differ from stable's, beyond what the test rows let expect."""
+    quality: Percentage = "2%"
+    """Points by which the share of wrong answers may rise, where labels are sent back."""
+
+
 class ReleaseSpec(Spec):
-    steps: Annotated[tuple[str, ...], _accepted_by(release_weights)] = ("100%",)
-    """`shadow` and rising percentages that end at 100%."""
+    steps: Annotated[tuple[str, ...], _accepted_by(release_weights)] = ("shadow", "1%", "10%", "50%", "100%")
+    """`shadow` and rising percentages that end at 100%. The first release of a system goes to 100% at once."""
     false_alarms: Percentage = "5%"
+    """Of harmless releases, those that may be stopped; of all guards together, however often they are asked."""
+    margins: MarginsSpec = MarginsSpec()
     on_fail: Literal["rollback", "pause"] = "rollback"
+    """`pause` gives the traffic back and keeps the candidate running, to be looked at."""
+    min_bake: Duration = "30s"
+    """Shortest time at a step."""
     max_bake: Duration = "1h"
+    """After it a step that raised no alarm is passed without proof, where `unproven` says so."""
+    unproven: Literal["hold", "pass"] = "hold"
+    patience: Duration = "1d"
+    """Longest time at a step: one that is neither proven nor approved by then gives the traffic back."""
+    keep_warm: Duration = "10m"
+    """How long the replaced revision goes on running, so that a rollback takes no time."""
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        if percent(self.false_alarms) == 0:
+            raise _refused("false_alarms must be more than 0%, as no test can promise never to err")
+        shortest, longest, patience = (duration_s(d) for d in (self.min_bake, self.max_bake, self.patience))
+        if not shortest <= longest <= patience:
+            raise _refused("min_bake, max_bake and patience must rise in this order")
+        return self
 
 
 class SloSpec(Spec):

@@ -12,6 +12,10 @@ Keys in use (a key's parts are separated by `/` and contain none):
     alias/<model>/<name>          `champion`, `candidate`: a movable pointer to a version
     system/<name>                 desired and observed state of one served system
     rollout/<system>/<number>     one move of traffic from a stable revision to a candidate
+    evidence/<system>/<number>    what was seen of that rollout's traffic, and the bets that its outcomes won or lost
+    sample/<system>/<request id>  an answered request of which the truth may come back, for some days
+    quality/<model version>       how many of a version's answers were labelled, and how many were wrong
+    queue/<system>                a release that waits for the running one to end
     decision/<subject>/<number>   what was decided, on which evidence, and what would change it
     key/<key id>                  the hash of an API key, its scopes and systems
     lease/<name>                  who may act (controller epoch)

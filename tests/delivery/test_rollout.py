@@ -1,10 +1,13 @@
 """The rollout's table and its decisions, one state at a time."""
 
+import json
 from dataclasses import replace
 
 import pytest
 
+from platformops.delivery.documents import rollout_from, rollout_json
 from platformops.delivery.records import (
+    Approval,
     DeployRevision,
     Evaluation,
     Evidence,
@@ -17,9 +20,20 @@ from platformops.delivery.records import (
     RevisionStatus,
     Rollout,
     RolloutEvent,
+    RolloutKind,
     RolloutState,
 )
-from platformops.delivery.rollout import DEADLINE_S, ROLLOUT, TERMINAL, decide, examination, is_running, weights
+from platformops.delivery.rollout import (
+    DEADLINE_S,
+    ROLLOUT,
+    TERMINAL,
+    decide,
+    examination,
+    is_running,
+    shadow,
+    weights,
+)
+from platformops.delivery.terms import Terms
 from platformops.errors import InvalidTransition
 from platformops.machine import advance
 
@@ -160,6 +174,76 @@ def test_a_running_rollout_can_be_aborted_in_every_state(state, ends):
     decided = decide(rollout(state), seen(abort="the system is to be down"), NOW + 1)
     assert decided.rollout.state is ends
     assert decided.rollout.reason == "the system is to be down"
+
+
+STEPS = ("shadow", "10%", "100%")
+
+
+@pytest.mark.parametrize(
+    ("state", "step", "share", "copied"),
+    [
+        (S.VERIFYING, 0, 0, ""),
+        (S.AWAITING, 0, 0, ""),
+        (S.SHIFTING, 0, 0, "img-r2"),
+        (S.SHIFTING, 1, 10, "img-r2"),
+        (S.PAUSED, 1, 10, "img-r2"),
+        (S.SHIFTING, 2, 100, ""),
+        (S.HALTED, 1, 0, ""),
+        (S.PROMOTED, 2, 100, ""),
+        (S.ROLLED_BACK, 1, 0, ""),
+    ],
+)
+def test_the_traffic_of_a_state_is_that_of_its_step(state, step, share, copied):
+    given = rollout(state, steps=STEPS, step=step)
+    assert weights(given) == {name: w for name, w in (("img-r1", 100.0 - share), ("img-r2", float(share))) if w}
+    assert sum(weights(given).values()) == 100
+    assert shadow(given) == copied
+
+
+def test_without_a_shadow_step_nothing_is_copied():
+    assert shadow(rollout(S.SHIFTING, steps=("10%", "100%"))) == ""
+
+
+def test_a_step_bakes_from_when_the_router_follows_it():
+    shifting = rollout(S.SHIFTING, steps=STEPS)
+    assert decide(shifting, seen(routed=False), NOW + 5).rollout.routed_at is None
+    assert decide(shifting, seen(routed=True), NOW + 9).rollout == replace(shifting, routed_at=NOW + 9)
+
+
+def test_a_candidate_that_needs_approval_waits_for_one_of_those_named():
+    named = rollout(S.VERIFYING, terms=Terms(approvers=("ada",)))
+    waiting = decide(named, seen(replay=good_replay()), NOW + 1).rollout
+    assert waiting.state is S.AWAITING
+    assert "ada must approve" in waiting.reason
+    assert decide(waiting, seen(), NOW + 50).rollout == waiting
+    stranger = replace(waiting, approvals=(Approval("eve", NOW, "traffic"),))
+    assert decide(stranger, seen(), NOW + 50).rollout.state is S.AWAITING
+    approved = replace(waiting, approvals=(Approval("ada", NOW, "traffic"),))
+    assert decide(approved, seen(), NOW + 50).rollout.state is S.SHIFTING
+    assert decide(waiting, seen(), NOW + 2 + waiting.terms.patience_s).rollout.state is S.ABORTED
+    assert decide(waiting, seen(RevisionState.FAILED, "boom"), NOW + 50).rollout.state is S.REFUSED
+
+
+def test_a_halted_rollout_ends_when_nobody_looks_at_it():
+    halted = rollout(S.HALTED, steps=STEPS)
+    assert decide(halted, seen(), NOW + 100).rollout == halted
+    assert decide(halted, seen(), NOW + 1 + halted.terms.patience_s).rollout.state is S.ROLLED_BACK
+
+
+def test_a_rollback_is_neither_examined_nor_judged_again():
+    back = rollout(S.DEPLOYING, kind=RolloutKind.ROLLBACK)
+    verifying = decide(back, seen(), NOW + 1).rollout
+    assert examination(verifying) is None
+    shifting = decide(verifying, seen(), NOW + 1).rollout
+    assert decide(shifting, seen(routed=True), NOW + 1).rollout.state is S.PROMOTED
+
+
+def test_a_rollout_survives_as_a_document():
+    given = rollout(
+        S.PAUSED, steps=STEPS, step=1, kind=RolloutKind.ROLLBACK, terms=Terms(0.01, approvers=("ada",)),
+        expected_disagreement=0.03, routed_at=NOW, approvals=(Approval("ada", NOW, "evidence"),), node="n2",
+    )  # fmt: skip
+    assert rollout_from(json.loads(json.dumps(rollout_json(given)))) == given
 
 
 @pytest.mark.parametrize("state", sorted(TERMINAL, key=str))

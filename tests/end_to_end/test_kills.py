@@ -63,7 +63,8 @@ def test_a_killed_train_controller_costs_an_attempt_and_never_the_run(live, on_l
 
 def test_a_killed_controller_actor_costs_neither_the_release_nor_a_second_version(live, moments):
     versions = len(live.json("models")["models"])
-    command = live.start("up", DIGITS, "--set", "train.epochs=5", "--set", "search.trials=2", "--json")
+    changes = ("train.epochs=5", "search.trials=2", 'release.steps=["100%"]')
+    command = live.start("up", DIGITS, *(word for c in changes for word in ("--set", c)), "--json")
     killed = 0
     while command.poll() is None:
         with_timeout(command, moments.uniform(1.0, SPAN_S / KILLS * 2))

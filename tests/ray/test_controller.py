@@ -24,9 +24,27 @@ from tests.ray.serving_kit import CLASSES, Place, publish_model, remove_revision
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
 """Ray and Serve warn about themselves while they start."""
 DEADLINE_S = 120
-SPEC = PlatformSpec.model_validate(
-    {"system": "digits", "gates": {"p99_ms": "<= 5000"}, "serve": {"timeout_s": 8.0, "threads": 1}}
+SERVED = {"system": "digits", "gates": {"p99_ms": "<= 5000"}, "serve": {"timeout_s": 8.0, "threads": 1}}
+SPEC = PlatformSpec.model_validate({**SERVED, "release": {"steps": ("100%",), "keep_warm": "1s"}})
+MARGINS = {"errors": "20%", "latency": "100%", "disagreement": "99%", "quality": "20%"}
+"""Wide, so that a hundred requests are proof, and a busy machine is not mistaken for a slow model."""
+GUARDED = PlatformSpec.model_validate(
+    {**SERVED, "release": {"steps": ("shadow", "50%", "100%"), "min_bake": "1s", "margins": MARGINS}}
 )
+FAILS_LATER = """
+from platformops.apps.image.answering import encode as _encode
+
+BASE = "image"
+
+asked = [0]
+
+def encode(outputs, classes):
+    asked[0] += len(outputs)
+    if asked[0] > 330:
+        raise RuntimeError("a defect that no gate sees")
+    return _encode(outputs, classes)
+"""
+"""The verification asks 300 times and a few more; what comes afterwards is traffic."""
 IMAGES = np.random.default_rng(0).integers(0, 255, (12, 8, 8, 1), dtype=np.uint8)
 CONTENTS = [cv2.imencode(".png", image)[1].tobytes() for image in IMAGES]
 
@@ -38,19 +56,19 @@ class Site:
         self.place = Place(root)
         self.home, self.store = self.place.home, self.place.store
 
-    def version(self, number, *, is_honest=True):
+    def version(self, number, *, is_honest=True, app_file=None):
         """A registered version; a dishonest one claims other answers offline than its model gives."""
-        revision = publish_model(self.home, number=number)
+        revision = publish_model(self.home, number=number, app_file=app_file)
         probabilities = predicted(self.home, revision, IMAGES)
         claimed = probabilities if is_honest else np.roll(probabilities, 1, axis=1)
         labels = np.arange(len(IMAGES)) % 10
         found = publish_evaluation(self.home, number, CONTENTS, probabilities, labels, CLASSES, offline=claimed)
         return register_version(self.store, revision, found)
 
-    def release(self, version):
+    def release(self, version, spec=SPEC):
         from platformops.on_ray.controller import nudge_controller
 
-        rollout = request_release(self.store, SPEC, version, classes=CLASSES, now=time.time())
+        rollout = request_release(self.store, spec, version, classes=CLASSES, now=time.time())
         nudge_controller()
         return rollout
 
@@ -143,6 +161,46 @@ def test_releases_from_the_first_to_a_refused_one_and_through_the_death_of_the_c
     site.release(site.version(3))
     site.until(site.live, "the stopped system is live again")
     site.until(lambda: site.predict().json().get("revision") == "digits-r3", "the gateway follows the new route")
+
+
+def under_traffic(site, number, *, kill_at=None):
+    """Requests one after the other until the rollout has ended; the statuses, and who answered."""
+    replies = []
+
+    def ended():
+        replies.append(site.predict())
+        if kill_at and len(replies) == kill_at:
+            os.kill(controller_pid(), signal.SIGKILL)
+        return not is_running(load_rollout(site.store, "digits", number))
+
+    end = time.monotonic() + DEADLINE_S
+    while not ended():
+        assert time.monotonic() < end, newest_rollout(site.store, "digits")[0]
+    return {r.status_code for r in replies}, {r.json()["revision"] for r in replies}
+
+
+def test_a_guarded_release_climbs_under_traffic_a_defect_is_stopped_and_a_rollback_returns(site):
+    """Goes on from the story above: v3 is stable. No request fails, whatever happens to the candidates."""
+    from platformops.delivery import orders
+
+    good, bad = site.release(site.version(4), GUARDED), None
+    statuses, _ = under_traffic(site, good.number, kill_at=60)
+    rollout = load_rollout(site.store, "digits", good.number)
+    assert rollout.state is RolloutState.PROMOTED, rollout.reason
+    assert statuses == {200}
+    assert {"errors", "latency"} <= {g.name for g in rollout.gates if g.passed}
+
+    bad = site.release(site.version(5, app_file=FAILS_LATER), GUARDED)
+    statuses, revisions = under_traffic(site, bad.number)
+    rollout = load_rollout(site.store, "digits", bad.number)
+    assert rollout.state is RolloutState.ROLLED_BACK, rollout.reason
+    assert [g.name for g in rollout.gates if not g.passed] == ["errors"]
+    assert statuses == {200}
+    assert revisions == {good.candidate.name}
+
+    back = orders.roll_back(site.store, "digits", who="ada", now=time.time())
+    assert site.outcome(back.number).state is RolloutState.PROMOTED
+    site.until(lambda: site.predict().json().get("revision") == "digits-r3", "what was stable before answers again")
 
 
 def test_starting_the_controller_twice_finds_the_one_that_runs(site):

@@ -96,6 +96,16 @@ def test_models_that_answered_the_same_rows_are_compared_in_pairs(home):
     assert found.bounds["accuracy"].champion is None
 
 
+def test_rows_in_common_say_how_many_other_answers_to_expect(home):
+    stable = revision(home, 1)
+    found = evaluate(rollout(revision(home, 2), stable), artifacts(home))
+    own, other = outputs(200, 2)[0].argmax(axis=1), outputs(200, 1)[0].argmax(axis=1)
+    assert (own != other).mean() < found.disagreement < 1
+    few = revision(home, 3, ids=[f"other{i}" for i in range(200)])
+    assert evaluate(rollout(few, stable), artifacts(home)).disagreement is None
+    assert evaluate(rollout(stable), artifacts(home)).disagreement is None
+
+
 def test_models_that_answered_other_rows_are_compared_unpaired(home):
     other = revision(home, 1, ids=[f"other{i}" for i in range(200)])
     assert not evaluate(rollout(revision(home, 2), other), artifacts(home)).bounds["recall_macro"].paired

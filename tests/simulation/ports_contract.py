@@ -70,6 +70,11 @@ class PortsContract:
         assert found.metrics["accuracy"] >= 0
         assert ports.examined(request.key) == found
 
+    def test_what_was_counted_is_told_by_gateway_and_says_the_same_twice(self, bench):
+        counted = bench.ports.tallies()
+        assert len({tallies.source for tallies in counted}) == len(counted)
+        assert bench.ports.tallies() == counted
+
     def test_there_is_a_living_node(self, bench):
         assert "alive" in {node.state for node in bench.ports.nodes()}
         assert all(node.id and node.address for node in bench.ports.nodes())

@@ -11,7 +11,7 @@ from platformops.delivery.records import RolloutState
 from platformops.delivery.systems import load_rollout, newest_rollout, stop_system
 from platformops.errors import GateRefused, LeaseLost
 from platformops.registry.registry import aliases, get_verdicts
-from platformops.spec.types import PlatformSpec
+from platformops.spec.types import ServeSpec
 from tests.simulation.world import Script, World, check_settled
 
 
@@ -122,7 +122,7 @@ def test_asking_again_for_what_runs_or_is_stable_changes_nothing():
 
 def test_the_same_version_served_otherwise_is_a_new_revision():
     world = promoted(World())
-    other = PlatformSpec.model_validate({"system": "img", "serve": {"timeout_s": 2.0}})
+    other = world.spec.model_copy(update={"serve": ServeSpec(timeout_s=2.0)})
     world.release(1, other)
     world.until_settled()
     assert world.system.stable.name == "img-r2"

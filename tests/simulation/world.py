@@ -44,6 +44,8 @@ class Script:
     wrong: set[str] = field(default_factory=set)
     """Answers otherwise than offline."""
     dies_under_traffic: set[str] = field(default_factory=set)
+    disagreement: float | None = 0.01
+    """Share of test rows on which candidates are said to answer otherwise than stable."""
     start_s: float = 3.0
     unreachable_until_s: float = 0.0
 
@@ -51,8 +53,8 @@ class Script:
 class FakeCluster:
     """The controller's ports. Passes the contract in `ports_contract`, as the real ones do."""
 
-    def __init__(self, clock, script=None, *, touch=lambda what: None):
-        self.clock, self.script, self.touch = clock, script or Script(), touch
+    def __init__(self, clock, script=None, *, touch=lambda what: None, traffic=None):
+        self.clock, self.script, self.touch, self.traffic = clock, script or Script(), touch, traffic
         self.deployed, self.routes, self.done, self.under_way = {}, {}, {}, {}
         self.removed = []
 
@@ -70,6 +72,8 @@ class FakeCluster:
         took_traffic = any(r.weights.get(name) for r in self.routes.values())
         if name in self.script.broken:
             return RevisionStatus(RevisionState.FAILED, 0, 1, self.script.broken[name], since)
+        if self.traffic and self.traffic.in_crash_loop(name):
+            return RevisionStatus(RevisionState.FAILED, 0, 1, "crash loop", since)
         if name in self.script.dies_under_traffic and took_traffic:
             return RevisionStatus(RevisionState.FAILED, 0, 1, "crash loop", since)
         if name in self.script.stuck or self.clock.now() - since < self.script.start_s:
@@ -113,9 +117,14 @@ class FakeCluster:
         request = self.under_way[key][1]
         name = request.rollout.candidate.name
         if request.kind is ExaminationKind.OFFLINE:
-            return Evaluation({"accuracy": 0.5 if name in self.script.weak else 0.97})
+            accuracy = 0.5 if name in self.script.weak else 0.97
+            return Evaluation({"accuracy": accuracy}, disagreement=self.script.disagreement)
         largest = 0.4 if name in self.script.wrong else 1e-6
         return Replay(64, 64, tuple(float(i) for i in range(1, 65)), ParityReport(64, largest, "row 7"))
+
+    def tallies(self):
+        self._reach("tallies")
+        return self.traffic.tallies() if self.traffic else ()
 
     def forget_processes(self):
         """A power cut: nothing runs any more, and the router knows nothing."""
@@ -168,14 +177,19 @@ class FaultyStore:
 class World:
     """Store, clock, fake cluster and a controller that is restarted when it dies."""
 
-    def __init__(self, script=None, *, kill_at=(), conflict_at=()):
+    def __init__(self, script=None, *, kill_at=(), conflict_at=(), traffic=None, release=None):
         self.clock, self.touches, self.kill_at, self.conflict_at = ManualClock(), 0, set(kill_at), set(conflict_at)
         self.store = CountingStore()
         self.checked_at = 0
-        self.cluster = FakeCluster(self.clock, script, touch=self._touch)
+        self.cluster = FakeCluster(self.clock, script, touch=self._touch, traffic=traffic)
         self.epoch, self.kills, self.problems = None, 0, []
         self.spec = PlatformSpec.model_validate(
-            {"system": "img", "gates": {"accuracy": ">= 0.9", "p99_ms": "<= 80"}, "serve": {"timeout_s": 1.0}}
+            {
+                "system": "img",
+                "gates": {"accuracy": ">= 0.9", "p99_ms": "<= 80"},
+                "serve": {"timeout_s": 1.0},
+                "release": {"steps": ("100%",), "keep_warm": "1s", **(release or {})},
+            }
         )
 
     def _touch(self, what):
@@ -199,13 +213,15 @@ class World:
             now=self.clock.now(),
         )
 
-    def release(self, number, spec=None):
-        version = self.version(number)
-        return request_release(self.store, spec or self.spec, version, classes=("cat", "dog"), now=self.clock.now())
+    def release(self, number, spec=None, *, queue=False):
+        spec, version = spec or self.spec, self.version(number)
+        return request_release(self.store, spec, version, classes=("cat", "dog"), now=self.clock.now(), queue=queue)
 
     def turn(self):
         """One turn, half a second; a killed controller is replaced by the next turn's."""
         self.clock.sleep(TICK_S)
+        if self.cluster.traffic:
+            self.cluster.traffic.advance(TICK_S, self.cluster.routes.get("img"))
         store = FaultyStore(self.store, self._touch)
         try:
             if self.epoch is None:

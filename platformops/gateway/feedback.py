@@ -1,0 +1,48 @@
+"""`POST /<system>/feedback`: the truth about a request that was answered, as far as it was kept."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+
+from platformops.errors import StoreError
+from platformops.gateway.replies import Refused, Reply
+from platformops.gateway.request import Asked, read_body
+from platformops.gateway.samples import Feedback, Samples
+
+MOST_BYTES = 4096
+MOST_LABEL_CHARS = 200
+REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+async def take(asked: Asked, system: str, samples: Samples) -> Reply:
+    """The reply to one label; raises Refused for a body that is none, an unknown request or a contradiction."""
+    body = await read_body(asked, MOST_BYTES, lambda num_bytes: None)
+    request_id, label = _read(body)
+    try:
+        outcome = await asyncio.to_thread(samples.truth, system, request_id, label)
+    except StoreError:
+        raise Refused(
+            503, "unavailable", "labels cannot be kept now; send it again", headers={b"retry-after": b"1"}
+        ) from None
+    if outcome is Feedback.UNKNOWN:
+        raise Refused(404, "unknown_request", "no such request was kept: only some are, and not for ever")
+    if outcome is Feedback.CONTRADICTED:
+        raise Refused(409, "contradictory_label", "this request was labelled otherwise before; the first label counts")
+    return Reply(200, json.dumps({"request_id": request_id, "status": outcome.value}).encode("ascii"))
+
+
+def _read(body: bytes) -> tuple[str, str]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict) or set(document) != {"request_id", "label"}:
+        raise Refused(422, "bad_feedback", 'send {"request_id": "...", "label": "..."}')
+    request_id, label = document["request_id"], document["label"]
+    if not isinstance(request_id, str) or not REQUEST_ID.fullmatch(request_id):
+        raise Refused(422, "bad_feedback", "must be the request_id of a prediction", field="request_id")
+    if not isinstance(label, str) or not 0 < len(label) <= MOST_LABEL_CHARS or not label.isprintable():
+        raise Refused(422, "bad_feedback", f"must be a text of at most {MOST_LABEL_CHARS} characters", field="label")
+    return request_id, label
