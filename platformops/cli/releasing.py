@@ -101,7 +101,6 @@ def _takes_long(rollout: Rollout, s: Session) -> bool:
 
 def _asked(ran: Ran, s: Session, *, queue: bool) -> Rollout:
     assert ran.version is not None
-    _check_replicas(ran, s)
     classes = tuple(str(name) for name in _classes(ran))
     for attempt in range(CONFLICTS):
         try:
@@ -114,7 +113,7 @@ def _asked(ran: Ran, s: Session, *, queue: bool) -> Rollout:
     raise AssertionError("the last attempt returns or raises")
 
 
-def _check_replicas(ran: Ran, s: Session) -> None:
+def check_replicas(ran: Ran, s: Session) -> None:
     """Raises ClusterError when other replicas are wanted than run already, and the cluster can never hold them."""
     spec = ran.planned.spec
     system, _ = load_system(s.store, spec.system)

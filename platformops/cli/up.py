@@ -60,10 +60,11 @@ class Live:
 def brought_live(ran: Ran, s: Session, port: int, *, queue: bool = False, watch: bool = False) -> Live:
     """The release of the run's version, with everything running that serves it."""
     from platformops.cli.access import ensure_key
-    from platformops.cli.releasing import release
+    from platformops.cli.releasing import check_replicas, release
     from platformops.cli.serving import ensure_serving
 
     system = ran.planned.spec.system
+    check_replicas(ran, s)
     address = ensure_serving(s, port)
     key_file = ensure_key(system, s.where, s.store, s.clock)
     asked = release(ran, s, queue=queue, watch=watch)

@@ -12,8 +12,9 @@ from platformops.gateway.request import Asked, read_body
 from platformops.gateway.samples import Feedback, Samples
 
 MOST_BYTES = 4096
-MOST_LABEL_CHARS = 200
-REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+REQUEST_ID = "[A-Za-z0-9_-]{1,64}"
+LABEL = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}"
+"""Any text of one line: no control character, and no half of a surrogate pair, which nothing can store."""
 
 
 async def take(asked: Asked, system: str, samples: Samples) -> Reply:
@@ -41,8 +42,8 @@ def _read(body: bytes) -> tuple[str, str]:
     if not isinstance(document, dict) or set(document) != {"request_id", "label"}:
         raise Refused(422, "bad_feedback", 'send {"request_id": "...", "label": "..."}')
     request_id, label = document["request_id"], document["label"]
-    if not isinstance(request_id, str) or not REQUEST_ID.fullmatch(request_id):
+    if not isinstance(request_id, str) or not re.fullmatch(REQUEST_ID, request_id):
         raise Refused(422, "bad_feedback", "must be the request_id of a prediction", field="request_id")
-    if not isinstance(label, str) or not 0 < len(label) <= MOST_LABEL_CHARS or not label.isprintable():
-        raise Refused(422, "bad_feedback", f"must be a text of at most {MOST_LABEL_CHARS} characters", field="label")
+    if not isinstance(label, str) or not re.fullmatch(LABEL, label):
+        raise Refused(422, "bad_feedback", "must be one line of at most 200 characters", field="label")
     return request_id, label

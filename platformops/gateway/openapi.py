@@ -10,6 +10,7 @@ import json
 from functools import cache
 
 from platformops import __version__
+from platformops.gateway.feedback import LABEL, REQUEST_ID
 from platformops.gateway.routes import OPEN, ROUTES, GatewayRoute
 
 PAGE_POLICY = b"default-src 'none'; style-src 'unsafe-inline'"
@@ -71,7 +72,10 @@ _SCHEMAS: dict[str, JsonValue] = {
     "Feedback": {
         "type": "object",
         "required": ["request_id", "label"],
-        "properties": {"request_id": {"type": "string"}, "label": {"type": "string", "maxLength": 200}},
+        "properties": {
+            "request_id": {"type": "string", "pattern": f"^{REQUEST_ID}$"},
+            "label": {"type": "string", "pattern": f"^{LABEL}$"},
+        },
         "additionalProperties": False,
     },
     "Taken": {

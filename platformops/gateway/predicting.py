@@ -115,11 +115,7 @@ class Predicting:
         deadline: float,
     ) -> list[Answer]:
         lane = self._open(revision, served)
-        lane.users += 1
-        try:
-            return await lane.submit(items, caller=caller, deadline=deadline, when_gone=when_gone)
-        finally:
-            lane.users -= 1
+        return await lane.submit(items, caller=caller, deadline=deadline, when_gone=when_gone)
 
     def _is_busy(self, revision: str) -> bool:
         lane = self.lanes.get(revision)
