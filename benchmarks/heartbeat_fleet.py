@@ -25,6 +25,12 @@ class Fleet:
     stalls: list[tuple[float, float]]
     """Start and length of the monitor's own absences."""
 
+    def observable_s(self, node: str) -> float:
+        """From when on the crash of `node` can be told from what the monitor sees: not while the node is cut off."""
+        crash_s = self.crashes[node]
+        cuts = [s + n for s, n, cut in self.partitions if node in cut and s <= crash_s < s + n]
+        return max([crash_s, *cuts])
+
 
 def read_fleet(path: Path) -> Fleet:
     """A stored simulation with its `_truth.json`."""
@@ -55,7 +61,7 @@ def simulate_fleet(seed: int, *, num_nodes: int = 48, duration_s: float = 2700.0
     stalls = sorted((float(rng.uniform(0.05, 0.95) * duration_s), float(rng.uniform(1.4, 5.3))) for _ in range(6))
     raw: list[tuple[float, Heartbeat]] = []
     for node in nodes:
-        kind = rng.choice(["quiet", "busy", "pauser"], p=[0.55, 0.25, 0.2])
+        kind = rng.choice(["quiet", "busy", "pauser"], p=[0.6, 0.23, 0.17])
         sent = _send_times(rng, str(kind), min(duration_s, crashes.get(node, np.inf)))
         arrives = sent + _latencies(rng, len(sent), slow=rng.uniform() < 0.3)
         kept = ~_losses(rng, len(sent))
@@ -74,7 +80,7 @@ def _send_times(rng: np.random.Generator, kind: str, until_s: float) -> np.ndarr
         steps += np.where(rng.uniform(size=len(steps)) < 0.25, rng.exponential(0.25, len(steps)), 0.0)
     if kind == "pauser":
         pauses = rng.uniform(size=len(steps)) < 0.015
-        steps += np.where(pauses, np.minimum(rng.lognormal(-0.5, 1.0, len(steps)), 20.0), 0.0)
+        steps += np.where(pauses, np.minimum(rng.lognormal(-1.0, 1.05, len(steps)), 20.0), 0.0)
     times = float(rng.uniform()) + np.cumsum(steps)
     return times[times < until_s]
 
@@ -85,10 +91,10 @@ def _latencies(rng: np.random.Generator, size: int, *, slow: bool) -> np.ndarray
 
 
 def _losses(rng: np.random.Generator, size: int) -> np.ndarray:
-    """Bursts of geometric length (Gilbert 1960), 0.3 % of all beats."""
+    """Bursts of geometric length (Gilbert 1960), at the rate and length seen in the given trace."""
     lost = np.zeros(size, bool)
-    for start in np.flatnonzero(rng.uniform(size=size) < 0.002):
-        lost[start : start + rng.geometric(0.6)] = True
+    for start in np.flatnonzero(rng.uniform(size=size) < 0.003):
+        lost[start : start + rng.geometric(0.86)] = True
     return lost
 
 

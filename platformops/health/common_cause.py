@@ -8,10 +8,15 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def fell_silent_together(last_s: Floats, *, within_s: float) -> NDArray[np.intp]:
-    """For each of the silent nodes, how many (itself too) spoke last within `within_s` of when it did."""
+def fell_silent_together(last_s: Floats, *, period_s: float) -> NDArray[np.intp]:
+    """For each of the silent nodes, how many (itself too) spoke last when it did.
+
+    The beats of nodes that are cut off together are spread over one period, and jitter by a quarter. One that was late
+    already when the others were cut off spoke last before them, so that those a period later still count for it.
+    """
     ordered = np.sort(last_s)
-    return np.searchsorted(ordered, last_s + within_s, "right") - np.searchsorted(ordered, last_s - within_s, "left")
+    until = np.searchsorted(ordered, last_s + 2.0 * period_s, "right")
+    return until - np.searchsorted(ordered, last_s - 1.25 * period_s, "left")
 
 
 def too_many(together: NDArray[np.intp], *, num_live: int, share: float) -> NDArray[np.bool_]:

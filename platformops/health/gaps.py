@@ -17,8 +17,9 @@ CLIP = 4.0  # a gap counts for at most so many spreads, lest one freeze make its
 class GapModel:
     """Mean and variance of gaps in periods, exponentially weighted and winsorised (Huber 1964), one pair a slot."""
 
-    def __init__(self, *, pause_periods: float, capacity: int) -> None:
+    def __init__(self, *, pause_periods: float, restless_periods: float, capacity: int) -> None:
         self._pause = pause_periods
+        self._restless = restless_periods
         self._mean: Floats = np.ones(capacity)
         self._variance: Floats = np.zeros(capacity)
         self._count: Floats = np.zeros(capacity)
@@ -53,7 +54,7 @@ class GapModel:
         share = own / (own + PSEUDO_BEATS)
         means = share * self._mean[slots] + (1.0 - share) * mean
         variances = share * self._variance[slots] + (1.0 - share) * variance
-        return means, np.maximum(np.sqrt(variances), self._pause)
+        return means, np.clip(np.sqrt(variances), self._pause, self._restless)
 
     def phi(self, slots: Slots, silence: Floats) -> Floats:
         """-log10 P(gap > silence | alive) of normal gaps: the accrual of Hayashibara et al. (SRDS 2004), eq. 4.

@@ -26,7 +26,8 @@ from platformops.machine import advance
 Slots = NDArray[np.intp]
 DAY_S = 86_400.0
 CHANNEL_LOG_LIKELIHOOD = {ChannelAnswer.ANSWERED: -12.0, ChannelAnswer.SILENT: 6.9, ChannelAnswer.REFUSED: 12.0}
-"""log P(answer | dead) / P(answer | alive): a loaded node misses one timeout in a thousand."""
+"""log P(answer | dead) / P(answer | alive): a living node misses one timeout in a thousand. Where the whole fleet is
+slow, a timeout proves less, and silence is weighed by the fleet's pace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,12 @@ class LivenessPolicy:
 
     period_s: float = 1.0
     tick_s: float = 0.25
-    pause_periods: float = 0.68
-    """Standard deviation granted to the gaps of every node, for pauses that it has not shown yet."""
+    pause_periods: float = 0.66
+    """Standard deviation granted to the gaps of every node, for losses and pauses that it has not shown yet."""
+    pause_s: float = 0.08
+    """The same in seconds: a process is stopped for as long whatever its heartbeat. They add as variances do."""
+    restless_periods: float = 0.8
+    """Largest one granted: beyond it, more patience with a restless node costs more than it saves."""
     slowest: float = 0.4
     """Share of the wall's time that silence counts at least, however slow the fleet is."""
     ask_phi: float = 3.0
@@ -48,13 +53,21 @@ class LivenessPolicy:
     second_channel: bool = True
     """Whether death needs the second channel too; without one, silence alone must say it."""
     channel_timeout_periods: float = 1.0
+    """Counted, as silence is, on the fleet's clock: an overloaded machine answers late too."""
     channel_valid_periods: float = 3.0
     """How long what it said holds; it is asked again before."""
-    together_periods: float = 2.0
     together_ratio: float = 0.2
     """More than this share of the fleet silent since the same moment is a common cause, and nobody is condemned."""
-    release_periods: float = 3.0
+    release_periods: float = 2.0
     """After it, the others have time to come back before the rest is judged."""
+
+    @property
+    def spread_periods(self) -> float:
+        return float(np.hypot(self.pause_periods, self.pause_s / self.period_s))
+
+    @property
+    def ask_every_periods(self) -> float:
+        return self.channel_valid_periods - self.channel_timeout_periods
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +86,9 @@ class Liveness:
         capacity = self._roster.capacity
         self._clock = MonitorClock(now_s, tick_s=policy.tick_s, period_s=policy.period_s)
         self._silence = FleetSilence(period_s=policy.period_s, slowest=policy.slowest, capacity=capacity)
-        self._gaps = GapModel(pause_periods=policy.pause_periods, capacity=capacity)
+        self._gaps = GapModel(
+            pause_periods=policy.spread_periods, restless_periods=policy.restless_periods, capacity=capacity
+        )
 
     def add(self, node: str, *, hazard_per_day: float) -> None:
         """Listen to `node`; adding it again sets its hazard."""
@@ -114,7 +129,7 @@ class Liveness:
         """Take in what came of asking `node` by its second channel."""
         slot = self._roster.slots.get(node)
         if slot is not None:
-            self._roster.answers[slot] = (answer, now_s)
+            self._roster.take_answer(slot, answer, self._fleet_periods(slot))
 
     def tick(self, now_s: float) -> LivenessTick:
         """Judge everybody; to be called every `tick_s`, after all beats that have come were heard."""
@@ -135,7 +150,7 @@ class Liveness:
     ) -> LivenessTick:
         policy, roster = self._policy, self._roster
         last_s = self._silence.last_s[slots]
-        together = fell_silent_together(last_s, within_s=policy.together_periods * policy.period_s)
+        together = fell_silent_together(last_s, period_s=policy.period_s)
         mass = too_many(together, num_live=roster.num_live, share=policy.together_ratio)
         roster.held_until_s[slots[mass]] = now_s + policy.release_periods * policy.period_s
         verdicts: list[LivenessVerdict] = []
@@ -145,14 +160,14 @@ class Liveness:
             if roster.states[slot] is LivenessState.ALIVE:
                 verdicts.append(self._move(slot, LivenessEvent.FELL_SILENT, now_s, _silent(suspicion), suspicion))
             verdicts.extend(self._conclude(slot, suspicion, int(together[at]), now_s))
-            if policy.second_channel and roster.ask(slot, now_s, every_s=self._ask_every_s):
+            if policy.second_channel and roster.ask(slot, suspicion.fleet_periods, every=policy.ask_every_periods):
                 asks.append(roster.nodes[slot])
         return LivenessTick(tuple(verdicts), tuple(asks))
 
     def _conclude(self, slot: int, suspicion: Suspicion, together: int, now_s: float) -> Iterable[LivenessVerdict]:
         """At most one further move of a silent node."""
         roster, policy = self._roster, self._policy
-        answer = self._answer(slot, now_s)
+        answer = self._answer(slot, suspicion.fleet_periods)
         state = roster.states[slot]
         if answer is ChannelAnswer.ANSWERED:
             if state is not LivenessState.PROBE_SICK:
@@ -175,30 +190,28 @@ class Liveness:
             yield self._move(slot, LivenessEvent.CONDEMNED, now_s, _condemned(suspicion, answer), suspicion)
 
     def _suspicion(self, slot: int, silence: float, phi: float, now_s: float) -> Suspicion:
-        answer = self._answer(slot, now_s)
+        silence_s = now_s - float(self._silence.last_s[slot])
+        fleet = self._fleet_periods(slot)
+        answer = self._answer(slot, fleet)
+        weight = min(1.0, fleet * self._policy.period_s / silence_s) if answer is ChannelAnswer.SILENT else 1.0
         return Suspicion(
             node=self._roster.nodes[slot],
             silence_periods=float(silence),
-            silence_s=now_s - float(self._silence.last_s[slot]),
+            fleet_periods=fleet,
+            silence_s=silence_s,
             prior=float(self._roster.priors[slot]),
             phi=float(phi),
-            channel=CHANNEL_LOG_LIKELIHOOD[answer] if answer else 0.0,
+            channel=weight * CHANNEL_LOG_LIKELIHOOD[answer] if answer else 0.0,
         )
 
-    def _answer(self, slot: int, now_s: float) -> ChannelAnswer | None:
-        """What the second channel said, while that holds; silence is concluded here when nothing comes in time."""
+    def _answer(self, slot: int, silence: float) -> ChannelAnswer | None:
         policy = self._policy
         return self._roster.answer(
-            slot,
-            now_s,
-            valid_s=policy.channel_valid_periods * policy.period_s,
-            timeout_s=policy.channel_timeout_periods * policy.period_s,
+            slot, silence, valid=policy.channel_valid_periods, timeout=policy.channel_timeout_periods
         )
 
-    @property
-    def _ask_every_s(self) -> float:
-        policy = self._policy
-        return (policy.channel_valid_periods - policy.channel_timeout_periods) * policy.period_s
+    def _fleet_periods(self, slot: int) -> float:
+        return self._silence.fleet_periods(slot, num_live=self._roster.num_live)
 
     def _periods(self, slots: Slots, *, num_live: int, now_s: float) -> NDArray[np.float64]:
         return self._silence.periods(slots, num_live=num_live, now_s=now_s, stalled_s=self._clock.stalled_s)

@@ -85,6 +85,8 @@ class Suspicion:
     node: str
     silence_periods: float
     """On the slower of the monitor's and the fleet's clock."""
+    fleet_periods: float
+    """On the fleet's clock alone, which stands still where everybody is silent."""
     silence_s: float
     """On the wall."""
     prior: float

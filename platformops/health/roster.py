@@ -19,8 +19,8 @@ class Roster:
         self.slots: dict[str, int] = {}
         self.nodes: list[str] = [""] * capacity
         self.states: list[LivenessState] = [LivenessState.ALIVE] * capacity
-        self.answers: list[tuple[ChannelAnswer, float] | None] = [None] * capacity
-        """What the second channel said last, and when."""
+        self._answers: list[tuple[ChannelAnswer, float] | None] = [None] * capacity
+        """What the second channel said last, and after how many periods of silence."""
         self.priors: NDArray[np.float64] = np.zeros(capacity)
         self.num_beats: NDArray[np.int64] = np.zeros(capacity, np.int64)
         """Of this incarnation."""
@@ -32,7 +32,8 @@ class Roster:
         self.num_live = 0
         self._incarnations: list[int] = [-1] * capacity
         self._sequences: list[int] = [-1] * capacity
-        self._asked_s: NDArray[np.float64] = np.full(capacity, -np.inf)
+        self._asked: NDArray[np.float64] = np.full(capacity, -np.inf)
+        """After how many periods of silence the second channel was asked last."""
         self._waiting: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
         """Asked by the second channel, with nothing come back yet."""
         self._reborn: set[int] = set()
@@ -94,8 +95,8 @@ class Roster:
         self.is_live[fresh] = True
         self.num_live += len(fresh)
         for slot in slots[self.is_quiet[slots]].tolist():
-            self.answers[slot] = None
-            self._asked_s[slot] = -np.inf
+            self._answers[slot] = None
+            self._asked[slot] = -np.inf
             self._waiting[slot] = False
 
     def set_state(self, slot: int, state: LivenessState) -> None:
@@ -105,45 +106,46 @@ class Roster:
             self.is_live[slot] = False
             self.num_live -= 1
 
-    def ask(self, slot: int, now_s: float, *, every_s: float) -> bool:
-        """Whether the second channel of a node is to be asked now; it then counts as asked."""
-        if now_s < self._asked_s[slot] + every_s:
+    def ask(self, slot: int, silence: float, *, every: float) -> bool:
+        """Whether the second channel of a node silent for so many periods is to be asked now; it then counts as asked."""
+        if silence < self._asked[slot] + every:
             return False
-        self._asked_s[slot] = now_s
+        self._asked[slot] = silence
         self._waiting[slot] = True
         return True
 
-    def answer(self, slot: int, now_s: float, *, valid_s: float, timeout_s: float) -> ChannelAnswer | None:
-        """What the second channel said within `valid_s`; silence once asked `timeout_s` ago in vain."""
-        said = self.answers[slot]
-        if said is not None and said[1] >= self._asked_s[slot]:
-            self._waiting[slot] = False
-        if self._waiting[slot] and now_s >= self._asked_s[slot] + timeout_s:
-            said = self.answers[slot] = (ChannelAnswer.SILENT, now_s)
-            self._waiting[slot] = False
-        if said is None or now_s > said[1] + valid_s:
+    def take_answer(self, slot: int, answer: ChannelAnswer, silence: float) -> None:
+        self._answers[slot] = (answer, silence)
+        self._waiting[slot] = False
+
+    def answer(self, slot: int, silence: float, *, valid: float, timeout: float) -> ChannelAnswer | None:
+        """What the second channel said in the last `valid` periods; silence once asked `timeout` periods ago in vain."""
+        if self._waiting[slot] and silence >= self._asked[slot] + timeout:
+            self.take_answer(slot, ChannelAnswer.SILENT, silence)
+        said = self._answers[slot]
+        if said is None or silence > said[1] + valid:
             return None
         return said[0]
 
     def _clear(self, slot: int) -> None:
         self.num_live -= int(self.is_live[slot])
-        self.nodes[slot], self.states[slot], self.answers[slot] = "", LivenessState.ALIVE, None
+        self.nodes[slot], self.states[slot], self._answers[slot] = "", LivenessState.ALIVE, None
         self._incarnations[slot] = self._sequences[slot] = -1
         self.num_beats[slot] = 0
-        self.held_until_s[slot] = self._asked_s[slot] = -np.inf
+        self.held_until_s[slot] = self._asked[slot] = -np.inf
         self.is_live[slot] = self.is_quiet[slot] = self._waiting[slot] = False
 
     def _double(self) -> None:
         more = self.capacity
         self.nodes += [""] * more
         self.states += [LivenessState.ALIVE] * more
-        self.answers += [None] * more
+        self._answers += [None] * more
         self._incarnations += [-1] * more
         self._sequences += [-1] * more
         self.priors = np.concatenate([self.priors, np.zeros(more)])
         self.num_beats = np.concatenate([self.num_beats, np.zeros(more, np.int64)])
         self.held_until_s = np.concatenate([self.held_until_s, np.full(more, -np.inf)])
-        self._asked_s = np.concatenate([self._asked_s, np.full(more, -np.inf)])
+        self._asked = np.concatenate([self._asked, np.full(more, -np.inf)])
         self.is_live = np.concatenate([self.is_live, np.zeros(more, np.bool_)])
         self.is_quiet = np.concatenate([self.is_quiet, np.zeros(more, np.bool_)])
         self._waiting = np.concatenate([self._waiting, np.zeros(more, np.bool_)])

@@ -78,6 +78,14 @@ class FleetSilence:
         monitor = (now_s - stalled_s - self._last_monitor_s[slots]) / self._period_s
         if num_live < 2:
             return np.where(np.isnan(wall), np.nan, monitor)
-        # The silent node itself moved the clock by nothing: scaled as if it were not among those listened to.
-        fleet = (self._fleet - self._last_fleet[slots]) * num_live / (num_live - 1)
+        fleet = (self._fleet - self._last_fleet[slots]) * _without_itself(num_live)
         return np.maximum(np.minimum(wall, fleet), self._slowest * monitor)
+
+    def fleet_periods(self, slot: int, *, num_live: int) -> float:
+        """Silence of one slot on the fleet's clock alone."""
+        return float(self._fleet - self._last_fleet[slot]) * _without_itself(num_live)
+
+
+def _without_itself(num_live: int) -> float:
+    """A silent node moves the clock by nothing: this makes it run as if that node were not listened to."""
+    return num_live / (num_live - 1)
