@@ -13,7 +13,7 @@ from scipy.signal import lfilter
 Floats = NDArray[np.float64]
 SPREAD_FLOOR = 0.01  # metrics are scaled to about 0..1: a constant one that moves by a hundredth is no anomaly
 RIDGE = 0.05  # of the correlation matrix: directions of less variance are noise of the fit
-SMOOTHING = 0.3  # weight of a new score: an anomaly lasts longer than a sample
+SMOOTHING = 0.2  # weight of a new score: an anomaly lasts longer than a sample
 TOP = 5
 
 
@@ -31,7 +31,8 @@ class View:
     """Weight of the running mean that is taken off first; None for the level itself."""
 
 
-VIEWS = (View(Kind.WHITENED, None), View(Kind.TOP, None), View(Kind.WHITENED, 0.02), View(Kind.TOP, 0.02))
+VIEWS = (View(Kind.WHITENED, None), View(Kind.TOP, None), View(Kind.TOP, 0.3), View(Kind.TOP, 1.0))
+"""Level with correlations, level of single metrics, and jumps against the last three samples and the last one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ def fit(healthy: Floats, views: tuple[View, ...] = VIEWS) -> VectorModel:
     """Fit on samples in rows, metrics in columns, of a stretch without (many) anomalies.
 
     Hotelling (1947): the distance of the correlation matrix, with ridge regularisation. Each view's score is log(1 + d),
-    brought to a common scale by its own quantiles, so that the views can be added.
+    brought to a common scale by its own quantiles, so that the views can be added: as squares of what is above the
+    median, which one view that is far out decides, and two that are somewhat out together.
     """
     fitted = [_fit(healthy, view) for view in views]
     return VectorModel(tuple(one for one, _ in fitted), tuple(mean for _, mean in fitted))
@@ -91,7 +93,7 @@ def _distances(kind: Kind, scaled: Floats, rotation: Floats) -> Floats:
 
 
 class VectorScorer:
-    """Scores samples as they come: about 0 for a usual one, 1 a view for what is seen once in a hundred."""
+    """Scores samples as they come: near 0 for a usual one, 1 a view for what is seen once in a hundred."""
 
     __slots__ = ("_means", "_score", "_views")
 
@@ -109,6 +111,6 @@ class VectorScorer:
                 value = sample - self._means[at]
                 self._means[at] += one.view.memory * value
             distance = float(_distances(one.view.kind, (value - one.center) / one.spread, one.rotation))
-            total += (log1p(distance) - one.usual) / one.rare
+            total += max(0.0, (log1p(distance) - one.usual) / one.rare) ** 2
         self._score += SMOOTHING * (total - self._score)
         return self._score
