@@ -25,6 +25,9 @@ class Fleet:
     stalls: list[tuple[float, float]]
     """Start and length of the monitor's own absences."""
 
+    def is_stalled(self, now_s: float) -> bool:
+        return any(start <= now_s < start + length for start, length in self.stalls)
+
     def observable_s(self, node: str) -> float:
         """From when on the crash of `node` can be told from what the monitor sees: not while the node is cut off."""
         crash_s = self.crashes[node]

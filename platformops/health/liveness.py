@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -159,35 +159,43 @@ class Liveness:
             suspicion = self._suspicion(slot, silence[at], phi[at], now_s)
             if roster.states[slot] is LivenessState.ALIVE:
                 verdicts.append(self._move(slot, LivenessEvent.FELL_SILENT, now_s, _silent(suspicion), suspicion))
-            verdicts.extend(self._conclude(slot, suspicion, int(together[at]), now_s))
+            concluded = self._conclude(slot, suspicion, int(together[at]), now_s)
+            if concluded is not None:
+                verdicts.append(concluded)
             if policy.second_channel and roster.ask(slot, suspicion.fleet_periods, every=policy.ask_every_periods):
                 asks.append(roster.nodes[slot])
         return LivenessTick(tuple(verdicts), tuple(asks))
 
-    def _conclude(self, slot: int, suspicion: Suspicion, together: int, now_s: float) -> Iterable[LivenessVerdict]:
+    def _conclude(self, slot: int, suspicion: Suspicion, together: int, now_s: float) -> LivenessVerdict | None:
         """At most one further move of a silent node."""
         roster, policy = self._roster, self._policy
         answer = self._answer(slot, suspicion.fleet_periods)
         state = roster.states[slot]
-        if answer is ChannelAnswer.ANSWERED:
-            if state is not LivenessState.PROBE_SICK:
-                reason = f"{_silent(suspicion)}, yet its second channel answers: the probe is sick"
-                yield self._move(slot, LivenessEvent.CHANNEL_ANSWERED, now_s, reason, suspicion)
-            return
-        if state is LivenessState.PROBE_SICK:
-            if answer is None:
-                return
-            yield self._move(slot, LivenessEvent.CHANNEL_SILENT, now_s, f"its channel is {answer.value} now", suspicion)
-            return
+        if answer is ChannelAnswer.ANSWERED or state is LivenessState.PROBE_SICK:
+            return self._weigh_probe(slot, suspicion, answer, now_s)
         if suspicion.log_odds < policy.condemn_log_odds or roster.num_beats[slot] < policy.min_beats:
-            return
+            return None
         if now_s < roster.held_until_s[slot] and answer is not ChannelAnswer.REFUSED:
-            if state is not LivenessState.HELD:
-                reason = f"{together} of {roster.num_live} nodes fell silent together: a common cause, nobody condemned"
-                yield self._move(slot, LivenessEvent.SILENT_TOGETHER, now_s, reason, suspicion)
-            return
-        if answer is not None or not policy.second_channel:
-            yield self._move(slot, LivenessEvent.CONDEMNED, now_s, _condemned(suspicion, answer), suspicion)
+            if state is LivenessState.HELD:
+                return None
+            reason = f"{together} of {roster.num_live} nodes fell silent together: a common cause, nobody condemned"
+            return self._move(slot, LivenessEvent.SILENT_TOGETHER, now_s, reason, suspicion)
+        if answer is None and policy.second_channel:
+            return None
+        return self._move(slot, LivenessEvent.CONDEMNED, now_s, _condemned(suspicion, answer), suspicion)
+
+    def _weigh_probe(
+        self, slot: int, suspicion: Suspicion, answer: ChannelAnswer | None, now_s: float
+    ) -> LivenessVerdict | None:
+        """The probe is sick while the second channel answers, and suspect again once that is silent too."""
+        is_sick = self._roster.states[slot] is LivenessState.PROBE_SICK
+        if answer is ChannelAnswer.ANSWERED and not is_sick:
+            reason = f"{_silent(suspicion)}, yet its second channel answers: the probe is sick"
+            return self._move(slot, LivenessEvent.CHANNEL_ANSWERED, now_s, reason, suspicion)
+        if answer in (ChannelAnswer.SILENT, ChannelAnswer.REFUSED):
+            reason = f"{_silent(suspicion)}, and now its second channel is {answer.value}"
+            return self._move(slot, LivenessEvent.CHANNEL_SILENT, now_s, reason, suspicion)
+        return None
 
     def _suspicion(self, slot: int, silence: float, phi: float, now_s: float) -> Suspicion:
         silence_s = now_s - float(self._silence.last_s[slot])

@@ -107,7 +107,7 @@ class Roster:
             self.num_live -= 1
 
     def ask(self, slot: int, silence: float, *, every: float) -> bool:
-        """Whether the second channel of a node silent for so many periods is to be asked now; it then counts as asked."""
+        """Whether to ask the second channel of a node silent for so many periods now; it then counts as asked."""
         if silence < self._asked[slot] + every:
             return False
         self._asked[slot] = silence
@@ -119,7 +119,7 @@ class Roster:
         self._waiting[slot] = False
 
     def answer(self, slot: int, silence: float, *, valid: float, timeout: float) -> ChannelAnswer | None:
-        """What the second channel said in the last `valid` periods; silence once asked `timeout` periods ago in vain."""
+        """What the second channel said in the last `valid` periods; silence `timeout` periods after asking in vain."""
         if self._waiting[slot] and silence >= self._asked[slot] + timeout:
             self.take_answer(slot, ChannelAnswer.SILENT, silence)
         said = self._answers[slot]
