@@ -181,7 +181,7 @@ def event_threshold(machines: Sequence[Machine], scores: Sequence[Floats]) -> fl
 
 
 def events(machines: Sequence[Machine], scores: Sequence[Floats], threshold: float) -> tuple[float, float]:
-    """Share of labelled events that an alarm falls into, and of alarmed events that touch a label; over all machines."""
+    """Share of labelled events that an alarm falls into, and of alarmed events that touch a label."""
     found = labelled = right = raised = 0
     for machine, score in zip(machines, scores, strict=True):
         alarmed = score >= threshold

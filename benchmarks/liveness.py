@@ -3,8 +3,8 @@
 python benchmarks/liveness.py [--short] [--data DIR] [--fit DIR]
 
 Recorded (`heartbeats_udp.parquet`): every sender lives throughout, so each verdict is false. Detection is measured by
-killing a node at a uniform moment of each third of its gaps, in a copy of the monitor that goes on hearing the others; after
-20 beats of each node, as the baselines do. `*_channel` repeats it with a second channel: the first answer of two other
+killing a node at a uniform moment of each third gap, in a copy of the monitor that goes on hearing the others, after 20
+beats of each node, as the baselines do. `*_channel` repeats it with a second channel: the first answer of two other
 recorded processes of the same machine, which share its load and its stalls but not its freezes (a node has more than
 one way to it: its raylet's port, a worker, the probe of a peer).
 Simulated: fleets of 48 nodes over 45 minutes with pauses, losses, two partitions of 19 nodes, six stalls of the monitor

@@ -1,8 +1,8 @@
 """The scoring rules of the Numenta Anomaly Benchmark, standard profile, for detectors that raise alarms.
 
-After Lavin and Ahmad, "Evaluating real-time anomaly detection algorithms" (ICMLA 2015): the first alarm in a window earns
-by how early it is, further ones there nothing, a missed window costs 1, an alarm outside costs up to 0.11 by how far
-behind the last window it is. 0 is the score of no alarm at all, 100 that of one at the start of each window.
+After Lavin and Ahmad, "Evaluating real-time anomaly detection algorithms" (ICMLA 2015): the first alarm in a window
+earns by how early it is, further ones there nothing, a missed window costs 1, an alarm outside costs up to 0.11 by how
+far behind the last window it is. 0 is the score of no alarm at all, 100 that of one at the start of each window.
 """
 
 from __future__ import annotations

@@ -88,4 +88,4 @@ class FleetSilence:
 
 def _without_itself(num_live: int) -> float:
     """A silent node moves the clock by nothing: this makes it run as if that node were not listened to."""
-    return num_live / (num_live - 1)
+    return num_live / max(num_live - 1, 1)

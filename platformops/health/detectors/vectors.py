@@ -60,7 +60,7 @@ class VectorModel:
 def fit(healthy: Floats, views: tuple[View, ...] = VIEWS) -> VectorModel:
     """Fit on samples in rows, metrics in columns, of a stretch without (many) anomalies.
 
-    Hotelling (1947): the distance of the correlation matrix, with ridge regularisation. Each view's score is log(1 + d),
+    Hotelling (1947): the distance of the correlation matrix, with a ridge. Each view's score is log(1 + d),
     brought to a common scale by its own quantiles, so that the views can be added: as squares of what is above the
     median, which one view that is far out decides, and two that are somewhat out together.
     """
