@@ -71,7 +71,7 @@ def simulate_fleet(seed: int, *, num_nodes: int = 48, duration_s: float = 2700.0
         for start, length, cut in partitions:
             if node in cut:
                 kept &= ~((sent >= start) & (sent < start + length))
-        raw += [(float(arrives[i]), Heartbeat(node, 1, i, float(sent[i]))) for i in np.flatnonzero(kept)]
+        raw += [(float(arrives[i]), Heartbeat(node, 1, i, float(sent[i]))) for i in np.flatnonzero(kept).tolist()]
     beats = _queue([beat for beat in raw if beat[0] < duration_s], stalls)
     return Fleet(nodes, 1.0, duration_s, beats, crashes, partitions, stalls)
 

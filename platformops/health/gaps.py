@@ -69,4 +69,4 @@ class GapModel:
         The spread is at least the pause allowed to any living node: that of the rare pauses nobody has shown yet.
         """
         means, spreads = self.spread(slots)
-        return -log_ndtr(-(silence - means) / spreads) / np.log(10.0)
+        return np.asarray(-log_ndtr(-(silence - means) / spreads) / np.log(10.0))

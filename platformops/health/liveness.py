@@ -36,9 +36,9 @@ class LivenessPolicy:
 
     period_s: float = 1.0
     tick_s: float = 0.25
-    pause_periods: float = 0.63
+    pause_periods: float = 0.66
     """Standard deviation granted to the gaps of every node, for losses and pauses that it has not shown yet."""
-    pause_s: float = 0.09
+    pause_s: float = 0.08
     """The same in seconds: a process is stopped for as long whatever its heartbeat. They add as variances do."""
     restless_periods: float = 0.8
     """Largest one granted: beyond it, more patience with a restless node costs more than it saves."""

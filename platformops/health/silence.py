@@ -13,7 +13,7 @@ class MonitorClock:
     """The monitor's own time: the wall's less what the monitor itself slept through.
 
     A tick that comes late by more than half a period was a stall (Cassandra's local pause, Lifeguard's local health):
-    its lateness is subtracted, and for a period after it nothing is concluded, so that what queued up is read first.
+    its lateness is subtracted, and for three quarters of a period nothing is concluded: what queued up is read first.
     """
 
     def __init__(self, now_s: float, *, tick_s: float, period_s: float) -> None:
@@ -31,7 +31,7 @@ class MonitorClock:
         self._last_s = now_s
         if late_s > 0.5 * self._period_s:
             self.stalled_s += late_s
-            self.settled_at_s = now_s + self._period_s
+            self.settled_at_s = now_s + 0.75 * self._period_s
         return now_s >= self.settled_at_s
 
 
