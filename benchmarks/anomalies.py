@@ -152,7 +152,7 @@ def _machine(name: str, rows: pd.DataFrame) -> Machine:
 
 
 def score_machine(machine: Machine) -> tuple[Floats, Floats]:
-    """Scores of the test part, and how rare each is among those of the machine's healthy part and of the test so far."""
+    """Scores of the test part, and how rare each is among the healthy part's and those before it."""
     model, surprise = fit(machine.healthy), Surprise()
     scorer = VectorScorer(model)
     for sample in machine.healthy:
