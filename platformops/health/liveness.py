@@ -133,7 +133,9 @@ class Liveness:
 
     def tick(self, now_s: float) -> LivenessTick:
         """Judge everybody; to be called every `tick_s`, after all beats that have come were heard."""
+        stalled_s = self._clock.stalled_s
         settled = self._clock.tick(now_s)
+        self._roster.held_until_s += self._clock.stalled_s - stalled_s  # no time to come back passed meanwhile
         slots = np.flatnonzero(self._roster.is_live)
         silence = self._periods(slots, num_live=self._roster.num_live, now_s=now_s)
         # Nobody within two periods of its last beat is worth the arithmetic; nan compares false.

@@ -260,3 +260,19 @@ def test_liveness_accepts_only_the_moves_of_its_table():
             else:
                 with pytest.raises(InvalidTransition):
                     advance(LIVENESS, state, event, subject="node n")
+
+
+def test_a_hold_does_not_run_out_while_the_monitor_sleeps():
+    world = World(12)
+    world.run(60)
+    cut = world.nodes[:4]
+    world.run(8, silent=cut)
+    world.now_s += 10.0
+    world.sequence += 1
+    rest = [node for node in world.nodes if node not in cut[:1]]
+    world.verdicts += world.monitor.hear([Heartbeat(n, 1, world.sequence, 0.0) for n in rest], now_s=world.now_s)
+    world.verdicts += world.monitor.tick(world.now_s).verdicts
+    world.run(1, silent=cut[:1])
+    assert world.dead() == [], "the last of them has as long to come back as if the monitor had been awake"
+    world.run(15, silent=cut[:1])
+    assert world.dead() == cut[:1]
