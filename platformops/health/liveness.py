@@ -108,7 +108,7 @@ class Liveness:
 
     def hear(self, beats: Sequence[Heartbeat], *, now_s: float) -> tuple[LivenessVerdict, ...]:
         """Take in all beats that came since the last call; unknown nodes, old incarnations and repeats are ignored."""
-        num_live = self._roster.num_live
+        num_live = self._roster.num_listened
         counts = self._roster.accept(beats)
         if not counts:
             return ()
@@ -137,7 +137,7 @@ class Liveness:
         settled = self._clock.tick(now_s)
         self._roster.held_until_s += self._clock.stalled_s - stalled_s  # no time to come back passed meanwhile
         slots = np.flatnonzero(self._roster.is_live)
-        silence = self._periods(slots, num_live=self._roster.num_live, now_s=now_s)
+        silence = self._periods(slots, num_live=self._roster.num_listened, now_s=now_s)
         # Nobody within two periods of its last beat is worth the arithmetic; nan compares false.
         late = silence > 2.0
         slots, silence = slots[late], silence[late]
@@ -221,7 +221,7 @@ class Liveness:
         )
 
     def _fleet_periods(self, slot: int) -> float:
-        return self._silence.fleet_periods(slot, num_live=self._roster.num_live)
+        return self._silence.fleet_periods(slot, num_live=self._roster.num_listened)
 
     def _periods(self, slots: Slots, *, num_live: int, now_s: float) -> NDArray[np.float64]:
         return self._silence.periods(slots, num_live=num_live, now_s=now_s, stalled_s=self._clock.stalled_s)

@@ -30,6 +30,7 @@ class Roster:
         self.is_quiet: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
         """Known, and in any state but alive."""
         self.num_live = 0
+        self.num_held = 0
         self._incarnations: list[int] = [-1] * capacity
         self._sequences: list[int] = [-1] * capacity
         self._asked: NDArray[np.float64] = np.full(capacity, -np.inf)
@@ -38,6 +39,11 @@ class Roster:
         """Asked by the second channel, with nothing come back yet."""
         self._reborn: set[int] = set()
         self._free = list(range(capacity - 1, -1, -1))
+
+    @property
+    def num_listened(self) -> int:
+        """Whose beats move the fleet's clock: the held are left out, so that it does not slow down for them."""
+        return self.num_live - self.num_held
 
     @property
     def capacity(self) -> int:
@@ -100,6 +106,7 @@ class Roster:
             self._waiting[slot] = False
 
     def set_state(self, slot: int, state: LivenessState) -> None:
+        self.num_held += (state is LivenessState.HELD) - (self.states[slot] is LivenessState.HELD)
         self.states[slot] = state
         self.is_quiet[slot] = state in QUIET
         if state is LivenessState.DEAD and self.is_live[slot]:
@@ -129,6 +136,7 @@ class Roster:
 
     def _clear(self, slot: int) -> None:
         self.num_live -= int(self.is_live[slot])
+        self.num_held -= int(self.states[slot] is LivenessState.HELD)
         self.nodes[slot], self.states[slot], self._answers[slot] = "", LivenessState.ALIVE, None
         self._incarnations[slot] = self._sequences[slot] = -1
         self.num_beats[slot] = 0
