@@ -24,6 +24,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from benchmarks.failure_sets import SOURCES, FailureSet, Source, frozen_priors
 from platformops.health.calibration import Decided, Record, correct, learn_outcomes
 from platformops.health.fusion import logits

@@ -26,7 +26,7 @@ from platformops.health.hazard import (
     watched,
 )
 from platformops.health.learning import Cases, LearningParams
-from platformops.health.ratios import Array
+from platformops.health.ratios import Array, summed
 from platformops.health.risk import Signal
 
 HOUR_S = 3600.0
@@ -66,7 +66,7 @@ def frozen_priors(fitted: FailureSet, other: FailureSet) -> Array:
     if other.priors is not None:
         return other.priors
     names, at = np.unique(fitted.node_classes, return_inverse=True)
-    counts = np.bincount(at, fitted.failed, len(names))
+    counts = summed(at, fitted.failed, len(names))
     sizes = np.bincount(at, minlength=len(names)).astype(np.float64)
     mean = float(fitted.failed.mean())
     pooled = fit_prior(counts, sizes, fallback=HazardPrior(1.0, 1.0 / mean))
@@ -152,8 +152,8 @@ def load_titan(folder: Path) -> FailureSet:
     table = pd.read_parquet(folder / "titan_gpu_life.parquet")
     start = pd.Timestamp("2013-11-01")
     serial = pd.factorize(table["SN"])[0]
-    begin = ((table["insert"] - start).dt.total_seconds() / DAY_S).to_numpy()
-    end = ((table["remove"] - start).dt.total_seconds() / DAY_S).to_numpy()
+    begin = ((table["insert"] - start).dt.total_seconds() / DAY_S).to_numpy(dtype=np.float64)
+    end = ((table["remove"] - start).dt.total_seconds() / DAY_S).to_numpy(dtype=np.float64)
     event = table["event"].astype(str).to_numpy()
     happened = np.flatnonzero((event == "DBE") | (event == "OTB"))
     happened = happened[np.argsort(end[happened], kind="stable")]
@@ -161,9 +161,10 @@ def load_titan(folder: Path) -> FailureSet:
         end[happened], serial[happened], event[happened] == "OTB", pd.factorize(table["location"])[0][happened]
     )
     stays = np.flatnonzero(table["insert"].notna().to_numpy())
-    first = pd.Series(begin[stays]).groupby(serial[stays]).min()
-    begins = {s: np.sort(t.to_numpy()) for s, t in pd.Series(begin[stays]).groupby(serial[stays])}
-    rows = _TitanRows(table, serial, begin, first, begins, pd.factorize(table["location"])[0])
+    begins: dict[int, Array] = defaultdict(lambda: np.empty(0))
+    for row in stays[np.argsort(begin[stays], kind="stable")]:
+        begins[int(serial[row])] = np.append(begins[int(serial[row])], begin[row])
+    rows = _TitanRows(table, serial, begin, begins, pd.factorize(table["location"])[0])
     histories: dict[int, NodeHistory] = {}
     parts = []
     for landmark in np.arange(90.0, float(np.nanmax(end)) - 30.0 + 1e-9, 30.0):
@@ -190,7 +191,6 @@ class _TitanRows:
     table: pd.DataFrame
     serial: NDArray[np.int64]
     begin: Array
-    first: pd.Series[float]
     begins: Mapping[int, Array]
     location: NDArray[np.int64]
 
@@ -207,7 +207,7 @@ def _titan_landmark(
     errors = np.bincount(events.serial[past], minlength=largest)[serials].astype(np.float64)
     last = np.full(largest, np.nan)
     last[events.serial[past]] = events.day[past]
-    age = landmark - rows.first.loc[serials].to_numpy()
+    age = np.asarray([landmark - rows.begins[int(s)][0] for s in serials])
     batch = (rows.table["batch"].to_numpy()[present] == "new").astype(np.float64)
     columns = {
         "days_since": landmark - last[serials],
@@ -216,7 +216,7 @@ def _titan_landmark(
         "errors_here": np.bincount(events.location[past], minlength=int(rows.location.max()) + 1)[
             rows.location[present]
         ].astype(np.float64),
-        "moves": np.asarray([np.searchsorted(rows.begins[s], landmark, "right") - 1.0 for s in serials]),
+        "moves": np.asarray([np.searchsorted(rows.begins[int(s)], landmark, "right") - 1.0 for s in serials]),
         "age_days": age,
         "stay_days": landmark - rows.begin[present],
         "batch": batch,
@@ -324,7 +324,7 @@ def load_pdm(folder: Path) -> FailureSet:
     for name, table in tables.items():
         hour = (table["datetime"] - start).dt.total_seconds() / HOUR_S
         for (machine, kind), values in hour.groupby([table["machineID"], table[kinds[name]]]):
-            hours[name, int(machine), str(kind)] = np.sort(values.to_numpy())
+            hours[name, int(str(machine)), str(kind)] = np.sort(values.to_numpy())
     machines = pd.read_csv(folder / "pdm" / "machines.csv")
     landmarks = np.arange(366.0 * 24 + 6, 2 * 365.0 * 24 - 24, 24.0)
     parts = [

@@ -23,6 +23,7 @@ from platformops.health.ratios import (
     choose_knots,
     places,
     ratio_step,
+    summed,
 )
 from platformops.health.risk import Signal
 
@@ -122,8 +123,8 @@ def _learn_tables(
         width = len(cuts[second.name]) + 2
         size = (len(cuts[first.name]) + 2) * width
         cell = at[first.name] * width + at[second.name]
-        observed = np.bincount(cell, cases.failed, size)
-        curve = ratio_step(observed, np.bincount(cell, _sigmoids(odds), size), shrink=params.shrink)
+        observed = summed(cell, cases.failed, size)
+        curve = ratio_step(observed, summed(cell, _sigmoids(odds), size), shrink=params.shrink)
         curve = np.clip(curve, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
         ratios = tuple(float(v) for v in curve)
         found.append((Table(first, second, cuts[first.name], cuts[second.name], ratios), curve[cell]))
@@ -149,7 +150,7 @@ def _best_pairs(
             width = len(cuts[second.name]) + 2
             cell = at[first.name] * width + at[second.name]
             size = (len(cuts[first.name]) + 2) * width
-            observed, expected = np.bincount(cell, failed, size), np.bincount(cell, probabilities, size)
+            observed, expected = summed(cell, failed, size), summed(cell, probabilities, size)
             step = ratio_step(observed, expected, shrink=params.shrink)
             gains.append((float((observed * step - expected * np.expm1(step)).sum()), first, second))
     gains.sort(key=lambda g: (-g[0], g[1].name, g[2].name))

@@ -31,8 +31,7 @@ class Places:
 
     def totals(self, rows: Array, size: int) -> Array:
         """The rows' numbers, summed per entry of the curve and split between the two that a row lies between."""
-        low = np.bincount(self.low, rows * (1.0 - self.share), size)
-        return low + np.bincount(self.high, rows * self.share, size)
+        return summed(self.low, rows * (1.0 - self.share), size) + summed(self.high, rows * self.share, size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +75,11 @@ class Table:
     def at(self, first: float | None, second: float | None) -> float:
         row = _cell(self.first, self.first_cuts, first)
         return self.log_ratios[row * (len(self.second_cuts) + 2) + _cell(self.second, self.second_cuts, second)]
+
+
+def summed(entries: Index, rows: Array, size: int) -> Array:
+    """The rows' numbers, added up by entry; shape (size,)."""
+    return np.bincount(entries, rows, size).astype(np.float64)
 
 
 def squash(value: float) -> float:

@@ -1,4 +1,4 @@
-"""The remedy of least expected cost for one node, with what every alternative would cost and why this one was chosen."""
+"""The remedy of least expected cost for one node, with the cost of every alternative and the reason of the choice."""
 
 from __future__ import annotations
 
@@ -141,19 +141,16 @@ def _costs(suspicion: Suspicion, work: Workload, prices: Prices) -> dict[Remedy,
     stuck = suspicion.worker * slots * prices.horizon_s
     version = suspicion.version * suspicion.version_cost_slot_s
     pause = ((work.checkpoint_s or 0.0) + work.move_s) * slots + suspicion.worker * (lost + work.restart_s * slots)
-    absent = prices.idle_ratio * prices.node_slots
+    absence = prices.idle_ratio * prices.node_slots * prices.horizon_s
     kept = prices.weigh_down_ratio
     return {
         Remedy.WAIT: p * (lost + down + fresh) + stuck + version,
-        Remedy.WEIGH_DOWN: p * (kept * (lost + down) + fresh)
-        + (1.0 - kept) * absent * prices.horizon_s
-        + stuck
-        + version,
+        Remedy.WEIGH_DOWN: p * (kept * (lost + down) + fresh) + (1.0 - kept) * absence + stuck + version,
         Remedy.CHECKPOINT: (work.checkpoint_s or 0.0) * slots + p * (down + fresh) + stuck + version,
         Remedy.RESTART_WORKER: lost + work.restart_s * slots + p * (down + fresh) + version,
         Remedy.CORDON: p * (lost + down) + prices.idle_ratio * prices.free_slots * prices.horizon_s + stuck + version,
-        Remedy.MOVE: pause + absent * prices.horizon_s + p * _relapse(work, prices) + version,
-        Remedy.DRAIN: pause + absent * (prices.horizon_s + prices.repair_s) + version,
+        Remedy.MOVE: pause + absence + p * _relapse(work, prices) + version,
+        Remedy.DRAIN: pause + absence * (1.0 + prices.repair_s / prices.horizon_s) + version,
         Remedy.ROLL_BACK: p * (lost + down + fresh) + stuck + prices.roll_back_slot_s,
     }
 
@@ -167,6 +164,8 @@ def _excluded(suspicion: Suspicion, work: Workload) -> dict[Remedy, str]:
     reasons: dict[Remedy, str] = {}
     if work.slots and not work.has_spare:
         reasons[Remedy.MOVE] = reasons[Remedy.DRAIN] = "no healthy node has room for its work"
+    elif suspicion.worker > suspicion.node:
+        reasons[Remedy.MOVE] = reasons[Remedy.DRAIN] = "the evidence points at a worker, not at the node"
     if not work.slots:
         idle = "nothing runs on it"
         reasons |= {r: idle for r in (Remedy.MOVE, Remedy.CHECKPOINT, Remedy.RESTART_WORKER, Remedy.WEIGH_DOWN)}
