@@ -2,9 +2,9 @@
 
 python benchmarks/failure_prediction.py [--data DIR] [--fit DIR] [--short]
 
-Everything is fitted on the folder of `--fit` and judged on that of `--data`. When both are the same folder, each case is
-judged by a model that was fitted without its group (system, GPU, disk, machine): cross-validation. The figures of the
-cross-validation inside `--fit` are printed beside those of other data in either case.
+Everything is fitted on the folder of `--fit` and judged on that of `--data`. When both are the same folder, each case
+is judged by a model that was fitted without its group (system, GPU, disk, machine): cross-validation. The figures of
+the cross-validation inside `--fit` are printed beside those of other data in either case.
 
 `brier_skill` is 1 - Brier/Brier of the reference (LANL: the system's rate so far; Titan: the fleet's last 30 days; else
 the base rate of the judged cases, which no forecast could know). `ece` has ten bins of equally many cases. `recall` and

@@ -69,7 +69,7 @@ def frozen_priors(fitted: FailureSet, other: FailureSet) -> Array:
     counts = summed(at, fitted.failed, len(names))
     sizes = np.bincount(at, minlength=len(names)).astype(np.float64)
     mean = float(fitted.failed.mean())
-    pooled = fit_prior(counts, sizes, fallback=HazardPrior(1.0, 1.0 / mean))
+    pooled = fit_prior(counts, sizes, fallback=HazardPrior(1.0, 1.0 / mean), half_life_s=np.inf)
     prior = HazardPrior(min(pooled.shape, 5.0), min(pooled.shape, 5.0) / mean)
     rates = dict(zip(names, (prior.shape + counts) / (prior.exposure_s + sizes), strict=True))
     return np.asarray([rates.get(name, mean) for name in other.node_classes])
@@ -439,8 +439,8 @@ _PDM = {
 }
 _AI4I = {
     "air_k": "kelvin of the air", "process_k": "kelvin of the process", "speed_rpm": "turns a minute",
-    "torque_nm": "newton metres", "wear_min": "minutes of wear", "power_w": "watts", "strain": "minutes x newton metres",
-    "gap_k": "kelvin between process and air",
+    "torque_nm": "newton metres", "wear_min": "minutes of wear", "power_w": "watts",
+    "strain": "minutes x newton metres", "gap_k": "kelvin between process and air",
 }  # fmt: skip
 
 SOURCES: Mapping[str, Source] = {

@@ -2,8 +2,8 @@
 
 The rates: 6.5 failures per 1,000 node-days (Kokolis et al., HPCA 2025), hazards Gamma(2) over nodes, 1.5 % lemons with
 12 times the mean, 12 % of failures hang instead of crash. That 60 % of failures show themselves, with a lognormal lead
-(median 45 min, sigma 1), that benign bursts of the same signals are six times as common as failures, and how both look,
-are assumptions: no public data set holds telemetry and failures of training nodes.
+(median 45 min, sigma 1), that benign bursts of the same signals are three times as common as failures, and how both
+look, are assumptions: no public data set holds telemetry and failures of training nodes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Rates:
     foreseeable_ratio: float = 0.6
     lead_median_s: float = 2700.0
     lead_sigma: float = 1.0
-    benign_per_1000_node_days: float = 40.0
+    benign_per_1000_node_days: float = 20.0
     benign_s: float = 7200.0
 
 
@@ -48,6 +48,8 @@ class Kind(Enum):
     HANG = "hang"
     SIGNS = "signs"
     BENIGN = "benign"
+    LOOK = "look"
+    """What shows something is read again."""
     REPAIRED = "repaired"
     HOUR = "hour"
 
@@ -67,12 +69,7 @@ class World:
 
     def __init__(self, num_nodes: int, rates: Rates, rng: np.random.Generator, now: float) -> None:
         self.rates, self.rng, self.num_nodes = rates, rng, num_nodes
-        spread = rng.gamma(2.0, 0.5, num_nodes)
-        lemons = rng.random(num_nodes) < rates.lemon_ratio
-        mean = 1.0 + rates.lemon_ratio * (rates.lemon_times - 1.0)
-        self.hazards = (
-            np.where(lemons, rates.lemon_times, 1.0) * spread / mean * rates.per_1000_node_days / 1000 / DAY_S
-        )
+        self.hazards = self._draw(num_nodes)
         self.lives = [0] * num_nodes
         self._queue: list[Happening] = []
         self._number = 0
@@ -93,6 +90,17 @@ class World:
         """Draws the node's next burst that means nothing."""
         wait_s = self.rng.exponential(1000.0 * DAY_S / self.rates.benign_per_1000_node_days)
         self.later(now + wait_s, Kind.BENIGN, node)
+
+    def renew(self, node: int) -> None:
+        """Another machine in the node's place, from the same factory."""
+        self.hazards[node] = float(self._draw(1)[0])
+
+    def _draw(self, num: int) -> Array:
+        rates = self.rates
+        lemons = self.rng.random(num) < rates.lemon_ratio
+        mean = 1.0 + rates.lemon_ratio * (rates.lemon_times - 1.0)
+        rate = rates.per_1000_node_days / 1000.0 / DAY_S
+        return np.where(lemons, rates.lemon_times, 1.0) * self.rng.gamma(2.0, 0.5, num) / mean * rate
 
     def unload(self, node: int) -> None:
         self.lives[node] += 1
@@ -120,17 +128,17 @@ def draw_readings(rng: np.random.Generator, looks: Array) -> dict[str, Array]:
     """Signals of nodes that are quiet (0), in a benign burst (1) or about to fail (2)."""
     code = looks.astype(np.int64)
     mean_errors = np.asarray([0.2, 8.0, 20.0])[code] * np.where(code > 0, rng.gamma(2.0, 0.5, len(code)), 1.0)
-    slow = np.asarray([0.0, 0.5, 2.5])[code] + rng.normal(size=len(code))
+    slow = np.asarray([0.0, 0.5, 4.0])[code] + rng.normal(size=len(code))
     return {"errors": rng.poisson(mean_errors).astype(np.float64), "slow": slow}
 
 
 def learn_from_history(rates: Rates, rng: np.random.Generator, *, num_cases: int = 400_000) -> FusedModel:
     """The model that another fleet of the same kind would have taught: cases at random instants."""
     rate = rates.per_1000_node_days / 1000.0 / DAY_S
-    failed = rng.random(num_cases) < failure_probability(rate * HORIZON_S)
-    left_s = rng.random(num_cases) * HORIZON_S
+    left_s = rng.exponential(1.0 / rate, num_cases)
+    failed = left_s < HORIZON_S
     lead_s = rates.lead_median_s * rng.lognormal(0.0, rates.lead_sigma, num_cases)
-    shows = failed & (rng.random(num_cases) < rates.foreseeable_ratio) & (lead_s > left_s)
+    shows = (rng.random(num_cases) < rates.foreseeable_ratio) & (lead_s > left_s)
     in_burst = rng.random(num_cases) < rates.benign_per_1000_node_days / 1000.0 / DAY_S * rates.benign_s
     looks = np.where(shows, 2, np.where(in_burst, 1, 0)).astype(np.float64)
     priors = np.full(num_cases, failure_probability(rate * HORIZON_S))

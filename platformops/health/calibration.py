@@ -76,13 +76,15 @@ def learn_outcomes(record: Record, decided: Iterable[Decided], now: float) -> Re
 def correct(record: Record, node_class: str, probability: float) -> float:
     """The probability recalibrated on the class's own outcomes.
 
-    Platt's (1999) logistic recalibration with its slope held at 1 and, as its prior, a Gamma(SHRINK, SHRINK) on the
-    factor of the odds: (observed + a) / (expected + a). No outcomes, no change.
+    Platt's (1999) logistic recalibration with its slope held at 1: the odds are multiplied by those of what was
+    observed over those of what was expected, each with SHRINK cases of either kind added. No outcomes, no change.
     """
     seen = record.classes.get(node_class)
     if seen is None or not 0.0 < probability < 1.0:
         return probability
-    return sigmoid(logit(probability) + math.log((seen.observed + SHRINK) / (seen.expected + SHRINK)))
+    observed = (seen.observed + SHRINK) / (seen.cases - seen.observed + SHRINK)
+    expected = (seen.expected + SHRINK) / (seen.cases - seen.expected + SHRINK)
+    return sigmoid(logit(probability) + math.log(observed / expected))
 
 
 def calibration_error(record: Record) -> float | None:

@@ -66,16 +66,21 @@ def hazard_per_s(history: NodeHistory, prior: HazardPrior, now: float) -> float:
     Hawkes (Biometrika 58, 1971), which stands for the decreasing Weibull hazard seen in the LANL records (Schroeder &
     Gibson, DSN 2006).
     """
-    rate = (prior.shape + history.failures) / (prior.exposure_s + history.exposure_s)
+    rate = steady_per_s(history, prior)
     if history.last_failure_at is None:
         return rate
     age_s = max(0.0, now - history.last_failure_at)
     return rate + RECENCY_FAILURES / RECENCY_S * math.exp(-age_s / RECENCY_S)
 
 
+def steady_per_s(history: NodeHistory, prior: HazardPrior) -> float:
+    """The part of the hazard that stays: what tells a lemon from a node that has just failed."""
+    return (prior.shape + history.failures) / (prior.exposure_s + history.exposure_s)
+
+
 def expected_failures(history: NodeHistory, prior: HazardPrior, now: float, horizon_s: float) -> float:
     """The integral of `hazard_per_s` from `now` to the horizon: what follows a failure fades within days."""
-    steady = (prior.shape + history.failures) / (prior.exposure_s + history.exposure_s) * horizon_s
+    steady = steady_per_s(history, prior) * horizon_s
     if history.last_failure_at is None:
         return steady
     age_s = max(0.0, now - history.last_failure_at)
@@ -88,7 +93,10 @@ def failure_probability(expected: float) -> float:
 
 
 def class_prior(histories: Iterable[NodeHistory], *, fallback: HazardPrior = PUBLISHED) -> HazardPrior:
-    """The prior that a class's own histories give; `fallback` where they hold too little."""
+    """The prior that a class's own histories give; `fallback` where they hold too little.
+
+    Nodes that have left the fleet belong to the class as well: without them only those that did not fail remain.
+    """
     pairs = [(h.failures, h.exposure_s) for h in histories if h.exposure_s > 0.0]
     if not pairs:
         return fallback
@@ -97,17 +105,24 @@ def class_prior(histories: Iterable[NodeHistory], *, fallback: HazardPrior = PUB
 
 
 def fit_prior(
-    counts: NDArray[np.float64], exposures_s: NDArray[np.float64], *, fallback: HazardPrior = PUBLISHED
+    counts: NDArray[np.float64],
+    exposures_s: NDArray[np.float64],
+    *,
+    fallback: HazardPrior = PUBLISHED,
+    half_life_s: float = HALF_LIFE_S,
 ) -> HazardPrior:
     """Empirical Bayes by moments, from discounted counts and exposures (s), each of shape (nodes,).
 
-    m = mean(n)/e, v = var(n)/e^2 - m/e, shape = m^2/v, exposure = shape/m (Carlin & Louis, Bayes and Empirical Bayes
-    Methods, section 3.5). The class's mean is itself shrunk to `fallback` by half a failure, so that a young class
-    that has not failed yet is not called immortal; the shape is kept within 0.02 to 50.
+    m = sum(n)/sum(e), v = (sum (n - m e)^2 - m sum e') / sum e^2, shape = m^2/v, exposure = shape/m: the mean and the
+    variance in excess of Poisson's (Carlin & Louis, Bayes and Empirical Bayes Methods, section 3.5), where the variance
+    of a discounted count is m e' with e' = e (1 - e ln 2 / 2h), the integral of the squared discount. The class's mean
+    is itself shrunk to `fallback` by half a failure, so that a young class that has not failed yet is not called
+    immortal; the shape is kept within 0.02 to 50.
     """
-    exposure_s = float(exposures_s.mean())
     mean = (float(counts.sum()) + 0.5) / (float(exposures_s.sum()) + 0.5 / fallback.mean_per_s)
-    excess = float(counts.var()) / exposure_s**2 - mean / exposure_s
+    squared_s = exposures_s * (1.0 - exposures_s * math.log(2.0) / (2.0 * half_life_s))
+    spread = float(((counts - mean * exposures_s) ** 2).sum()) - mean * float(squared_s.sum())
+    excess = spread / float((exposures_s**2).sum())
     shape = float(np.clip(mean**2 / excess, 0.02, 50.0)) if excess > 0.0 else 50.0
     if len(counts) < MIN_NODES:
         shape = min(shape, fallback.shape)

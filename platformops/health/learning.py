@@ -75,9 +75,10 @@ def learn(
     observed/expected ratios; pairs greedily as in Lou et al. (KDD 2013, "Accurate intelligible models with pairwise
     interactions").
     """
-    curves = [_fitting(signal, cases.columns[signal.name]) for signal in signals]
+    curves = [_fitting(signal, cases.columns[signal.name], cases.failed) for signal in signals]
     odds = logits(cases.priors)
     for _ in range(params.num_rounds):
+        odds = odds + np.log(cases.failed.sum() / _sigmoids(odds).sum())
         for fitting in curves:
             odds = _improve(fitting, odds, cases.failed, params)
     tables, odds = _learn_tables(cases, signals, odds, params)
@@ -95,17 +96,22 @@ def learn(
     )
 
 
-def _fitting(signal: Signal, values: Array) -> _Fitting:
-    knots = choose_knots(signal, values)
+def _fitting(signal: Signal, values: Array, failed: Array) -> _Fitting:
+    knots = choose_knots(signal, values, failed)
     return _Fitting(signal, knots, places(signal, knots, values), np.zeros(len(knots) + 2))
 
 
 def _improve(fitting: _Fitting, odds: Array, failed: Array, params: LearningParams) -> Array:
     size = len(fitting.curve)
     expected = fitting.at.totals(_sigmoids(odds), size)
-    step = params.pace_ratio * ratio_step(fitting.at.totals(failed, size), expected, shrink=params.shrink)
     before = fitting.curve
-    fitting.curve = np.clip(before + step, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
+    alone = expected * np.exp(-before)  # what the rest would expect without this signal: else each round shrinks less
+    aim = ratio_step(fitting.at.totals(failed, size), alone, shrink=params.shrink)
+    step = params.pace_ratio * (aim - before)
+    fitting.curve = np.where(expected > 0.0, before + step, 0.0)
+    # Measured against the average row, so that each ratio can be read by itself; what all rows share is the bias.
+    fitting.curve[expected > 0.0] -= fitting.at.values(fitting.curve).mean()
+    fitting.curve = np.clip(fitting.curve, -LARGEST_LOG_RATIO, LARGEST_LOG_RATIO)
     moved: Array = odds + fitting.at.values(fitting.curve - before)
     return moved
 
@@ -117,7 +123,7 @@ def _learn_tables(
     found: list[tuple[Table, Array]] = []
     if not params.num_pairs:
         return found, odds
-    cuts = {s.name: _cuts(s, cases.columns[s.name], params.pair_knots) for s in signals}
+    cuts = {s.name: _cuts(s, cases.columns[s.name], cases.failed, params.pair_knots) for s in signals}
     at = {s.name: cells(s, cuts[s.name], cases.columns[s.name]) for s in signals}
     for first, second in _best_pairs(signals, cuts, at, _sigmoids(odds), cases.failed, params):
         width = len(cuts[second.name]) + 2
@@ -132,8 +138,8 @@ def _learn_tables(
     return found, odds
 
 
-def _cuts(signal: Signal, values: Array, num_knots: int) -> tuple[float, ...]:
-    return choose_knots(Signal(signal.name, signal.words, num_knots, signal.is_category), values)[1:]
+def _cuts(signal: Signal, values: Array, failed: Array, num_knots: int) -> tuple[float, ...]:
+    return choose_knots(Signal(signal.name, signal.words, num_knots, signal.is_category), values, failed)[1:]
 
 
 def _best_pairs(

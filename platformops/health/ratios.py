@@ -92,16 +92,17 @@ def squashed(values: Array) -> Array:
     return result
 
 
-def choose_knots(signal: Signal, values: Array) -> tuple[float, ...]:
-    """Knots at quantiles of the readings, and of those that differ from the commonest (most counters are 0)."""
+def choose_knots(signal: Signal, values: Array, failed: Array | None = None) -> tuple[float, ...]:
+    """Knots at quantiles of the readings, and of those where something happens: the readings of failed nodes if
+    `failed` is given, else those that differ from the commonest (most counters are 0)."""
     known = _scaled(signal, values[~np.isnan(values)])
     distinct, counts = np.unique(known, return_counts=True)
     if signal.is_category or len(distinct) <= signal.num_knots:
         return tuple(float(v) for v in distinct)
     at = np.linspace(0.0, 1.0, signal.num_knots)
     chosen = np.quantile(known, at)
-    if signal.num_knots > 2 and counts.max() > len(known) / signal.num_knots:
-        rest = known[known != distinct[counts.argmax()]]
+    rest = known[known != distinct[counts.argmax()]] if failed is None else known[failed[~np.isnan(values)] > 0.0]
+    if signal.num_knots > 2 and len(rest):
         chosen = np.concatenate([chosen, np.quantile(rest, at)])
     return tuple(float(v) for v in np.unique(chosen))
 

@@ -31,6 +31,8 @@ class Workload:
     """Of the whole gang (they stop together), or of the replicas on this node."""
     unsaved_s: float = 0.0
     """Work of each slot since the last checkpoint that counts."""
+    next_checkpoint_s: float | None = None
+    """Until the next regular checkpoint; None if none is due, or failures follow their signs at once."""
     checkpoint_s: float | None = None
     """How long a checkpoint stops the gang; None for work that has none (replicas)."""
     detection_s: float = 10.0
@@ -94,8 +96,8 @@ class Choice:
 def choose(suspicion: Suspicion, work: Workload, prices: Prices = Prices()) -> Choice:
     """The remedy whose expected cost is least (Bayes decision rule: Berger, Statistical Decision Theory, section 1.3).
 
-    Over one horizon, with p the node's probability, W unsaved work, D detection, R restart, C the checkpoint, M the
-    planned pause, G slots, F what new work on the node would lose, and A the worth of the node's absence:
+    Over one horizon, with p the node's probability, W the work that a failure undoes, D detection, R restart, C the
+    checkpoint, M the planned pause, G slots, F what new work on the node would lose, and A the worth of its absence:
 
         wait        p ((W + D + R) G + F)      checkpoint  C G + p ((D + R) G + F)
         cordon      p (W + D + R) G + A        move        (C + M) G + A + p x relapse of a node not repaired
@@ -135,24 +137,39 @@ def _costs(suspicion: Suspicion, work: Workload, prices: Prices) -> dict[Remedy,
     """Every line is linear in each probability. A gang that is put anew is as exposed as before on its other nodes, so
     these are left out on both sides."""
     p, slots = suspicion.node, float(work.slots)
-    lost = work.unsaved_s * slots
+    lost, lost_after = (seconds * slots for seconds in _lost_s(work, prices.horizon_s))
     down = (work.detection_s + work.restart_s) * slots + work.error_cost_slot_s
     fresh = prices.free_slots * prices.horizon_s / 2.0
     stuck = suspicion.worker * slots * prices.horizon_s
     version = suspicion.version * suspicion.version_cost_slot_s
-    pause = ((work.checkpoint_s or 0.0) + work.move_s) * slots + suspicion.worker * (lost + work.restart_s * slots)
+    again = (work.unsaved_s + work.restart_s) * slots
+    pause = ((work.checkpoint_s or 0.0) + work.move_s) * slots + suspicion.worker * again
     absence = prices.idle_ratio * prices.node_slots * prices.horizon_s
     kept = prices.weigh_down_ratio
     return {
         Remedy.WAIT: p * (lost + down + fresh) + stuck + version,
         Remedy.WEIGH_DOWN: p * (kept * (lost + down) + fresh) + (1.0 - kept) * absence + stuck + version,
-        Remedy.CHECKPOINT: (work.checkpoint_s or 0.0) * slots + p * (down + fresh) + stuck + version,
-        Remedy.RESTART_WORKER: lost + work.restart_s * slots + p * (down + fresh) + version,
+        Remedy.CHECKPOINT: (work.checkpoint_s or 0.0) * slots + p * (lost_after + down + fresh) + stuck + version,
+        Remedy.RESTART_WORKER: again + p * (lost_after + down + fresh) + version,
         Remedy.CORDON: p * (lost + down) + prices.idle_ratio * prices.free_slots * prices.horizon_s + stuck + version,
         Remedy.MOVE: pause + absence + p * _relapse(work, prices) + version,
         Remedy.DRAIN: pause + absence * (1.0 + prices.repair_s / prices.horizon_s) + version,
         Remedy.ROLL_BACK: p * (lost + down + fresh) + stuck + prices.roll_back_slot_s,
     }
+
+
+def _lost_s(work: Workload, horizon_s: float) -> tuple[float, float]:
+    """Work of each slot that a failure within the horizon is expected to undo: as things stand, and after a checkpoint.
+
+    The failure comes at any instant of the horizon alike. Before the next regular checkpoint it costs what is unsaved
+    and what is added until then; after it, half an interval, whatever is done now.
+    """
+    if work.next_checkpoint_s is None:
+        return work.unsaved_s, 0.0
+    interval_s = work.unsaved_s + work.next_checkpoint_s
+    soon = min(1.0, work.next_checkpoint_s / horizon_s)
+    before = work.unsaved_s + min(work.next_checkpoint_s, horizon_s) / 2.0
+    return soon * before + (1.0 - soon) * interval_s / 2.0, min(interval_s, horizon_s) / 2.0
 
 
 def _relapse(work: Workload, prices: Prices) -> float:
