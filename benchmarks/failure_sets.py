@@ -444,16 +444,16 @@ _AI4I = {
 }  # fmt: skip
 
 SOURCES: Mapping[str, Source] = {
-    "lanl": Source(load_lanl, _signals(_LANL, 2), 7 * DAY_S, LearningParams(num_rounds=40)),
+    "lanl": Source(load_lanl, _signals(_LANL, 2), 7 * DAY_S, LearningParams(shrink=20.0, num_rounds=40)),
     "titan": Source(
         load_titan,
         _signals(_TITAN, 12, ("batch", "cage", "slot", "node", "col", "row")),
         30 * DAY_S,
-        LearningParams(num_pairs=8),
+        LearningParams(shrink=5.0, num_pairs=8),
     ),
     "backblaze": Source(
-        load_backblaze, _signals(_BACKBLAZE, 10, ("maker",)), 720 * HOUR_S, LearningParams(num_pairs=6)
+        load_backblaze, _signals(_BACKBLAZE, 10, ("maker",)), 720 * HOUR_S, LearningParams(shrink=5.0, num_pairs=6)
     ),
     "pdm": Source(load_pdm, _signals(_PDM, 6), DAY_S, LearningParams(shrink=5.0, num_pairs=10)),
-    "ai4i": Source(load_ai4i, _signals(_AI4I, 12), DAY_S, LearningParams(shrink=2.0, num_pairs=6, ridge=2.0)),
+    "ai4i": Source(load_ai4i, _signals(_AI4I, 12), DAY_S, LearningParams(num_pairs=12, ridge=2.0)),
 }

@@ -30,7 +30,7 @@ TARGETS = {"1024": {"goodput_no_prediction": 0.90, "goodput_prediction": 0.915}}
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="fewer runs; under two minutes")
-    num_runs = 4 if parser.parse_args().short else 12
+    num_runs = 3 if parser.parse_args().short else 12
     model = learn_from_history(Rates(), np.random.default_rng(1))
     policies = {
         "defaults": DEFAULTS,

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from platformops.health.hazard import failure_probability
 from platformops.health.risk import logit, sigmoid
 
-RECOVERY_S = 3600.0
+RECOVERY_S = 4.0 * 3600.0
 """Mean time after which what was wrong has passed unless something still speaks for it."""
 MOST_LOG_ODDS = 12.0
 
@@ -25,6 +25,11 @@ class Belief:
     @property
     def failing(self) -> float:
         return sigmoid(self.log_odds)
+
+
+def at_rest(hazard_per_s: float, now: float) -> Belief:
+    """The belief of a node of which nothing has been read: ill at its hazard, for the time that illness lasts."""
+    return Belief(now, _within(failure_probability(hazard_per_s * RECOVERY_S)))
 
 
 def predict(belief: Belief, hazard_per_s: float, now: float) -> Belief:

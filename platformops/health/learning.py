@@ -43,8 +43,8 @@ class Cases:
 
 @dataclass(frozen=True, slots=True)
 class LearningParams:
-    shrink: float = 20.0
-    """Failures that a bin must have before it is half believed."""
+    shrink: float = 2.0
+    """Expected failures that a bin must have before it is half believed."""
     num_rounds: int = 8
     pace_ratio: float = 0.5
     """Share of each step that is taken: correlated signals then divide a common cause between them."""

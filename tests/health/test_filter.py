@@ -2,14 +2,14 @@
 
 import pytest
 
-from platformops.health.filter import RECOVERY_S, Belief, predict, update, within_horizon
+from platformops.health.filter import RECOVERY_S, Belief, at_rest, predict, update, within_horizon
 from platformops.health.hazard import PUBLISHED_PER_S
 
 RATE = PUBLISHED_PER_S
 
 
 def test_without_evidence_the_belief_stays_near_the_hazard():
-    belief = Belief(0.0)
+    belief = at_rest(RATE, 0.0)
     for minute in range(1, 600):
         belief = predict(belief, RATE, minute * 60.0)
     assert belief.failing == pytest.approx(RATE * RECOVERY_S, rel=0.1)

@@ -116,7 +116,13 @@ def test_no_plan_ever_uses_more_than_there_is_and_every_job_is_answered_once(see
         for i in range(12)
     ]
     jobs = [
-        job(f"j{i}", rng.randint(1, 9), rng.choice([0.5, 1.0]), team=rng.choice("ab"), priority=rng.choice(list(Priority)))
+        job(
+            f"j{i}",
+            rng.randint(1, 9),
+            rng.choice([0.5, 1.0]),
+            team=rng.choice("ab"),
+            priority=rng.choice(list(Priority)),
+        )
         for i in range(25)
     ]
     plan = place(jobs, nodes, now=NOW)
