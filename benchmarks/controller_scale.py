@@ -4,8 +4,9 @@ python benchmarks/controller_scale.py [--short]
 
 Each second brings a beat of every node, in batches of 20 ms as they arrive. All beats update the beliefs; every node's
 probability is computed, its state folded, and its threshold compared; one node in a thousand shows signs, gets its
-remedy by expected cost, its reasons in words, and the guard's ruling. `cores` is processor time over the time simulated; `p99_ms` is the 99th
-percentile, over all nodes decided upon, of the time from the arrival of the batch with the signs to the ruling. Transport of the beats, detectors and the store are not part of these figures.
+remedy by expected cost, its reasons in words, and the guard's ruling. `cores` is processor time over the time
+simulated; `p99_ms` is the 99th percentile, over all nodes decided upon, of the time from the arrival of the batch with
+the signs to the ruling. Transport of the beats, detectors and the store are not part of these figures.
 """
 
 from __future__ import annotations

@@ -26,12 +26,13 @@ from sklearn.metrics import average_precision_score
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.failure_sets import SOURCES, FailureSet, Source, frozen_priors
+from benchmarks.failure_cases import FailureSet, frozen_priors
+from benchmarks.failure_sets import SOURCES, Source
 from platformops.health.calibration import Decided, Record, correct, learn_outcomes
 from platformops.health.fusion import logits
 from platformops.health.hazard import DAY_S
 from platformops.health.learning import learn
-from platformops.health.ratios import Array, cells, choose_knots
+from platformops.health.ratios import Array, Index, cells, choose_knots
 from platformops.health.risk import Signal
 
 TARGETS: Mapping[str, Mapping[str, float]] = {
@@ -157,7 +158,7 @@ def _recalibrated(source: Source, judged: FailureSet, p: Array) -> Array | None:
         return None
     result, horizon_days = np.empty(len(p)), source.horizon_s / DAY_S
     order = np.argsort(judged.days, kind="stable")
-    record, waiting = Record(at=float(judged.days[order[0]]) * DAY_S), list[tuple[float, Array]]()
+    record, waiting = Record(at=float(judged.days[order[0]]) * DAY_S), list[tuple[float, Index]]()
     for day, rows in _by_day(judged.days, order):
         while waiting and waiting[0][0] + horizon_days <= day:
             done = waiting.pop(0)[1]
@@ -168,7 +169,7 @@ def _recalibrated(source: Source, judged: FailureSet, p: Array) -> Array | None:
     return result
 
 
-def _by_day(days: Array, order: Array) -> Iterator[tuple[float, Array]]:
+def _by_day(days: Array, order: Index) -> Iterator[tuple[float, Index]]:
     starts = np.flatnonzero(np.diff(days[order], prepend=-np.inf))
     for rows in np.split(order, starts[1:]):
         yield float(days[rows[0]]), rows

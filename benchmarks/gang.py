@@ -144,12 +144,8 @@ class Gang:
                 self.world.benign(happening.node, self.clock.now())
                 self.bursts[happening.node] = self.clock.now() + self.rates.benign_s
                 self._suspect(happening.node, Kind.BENIGN)
-            case Kind.LOOK if happening.node in self.doomed:
-                self._suspect(happening.node, Kind.SIGNS)
-            case Kind.LOOK if self.bursts.get(happening.node, 0.0) > self.clock.now():
-                self._suspect(happening.node, Kind.BENIGN)
             case Kind.LOOK:
-                pass
+                self._look(happening.node)
             case Kind.HOUR:
                 self.world.later(self.clock.now() + CHECK_S, Kind.HOUR)
                 self._hourly()
@@ -263,6 +259,12 @@ class Gang:
         least = 0.5 * acts_from(self._workload(), PRICES)
         for i in np.flatnonzero(found >= least):
             self._judge(quiet[i], {name: float(values[i]) for name, values in columns.items()})
+
+    def _look(self, node: int) -> None:
+        if node in self.doomed:
+            self._suspect(node, Kind.SIGNS)
+        elif self.bursts.get(node, 0.0) > self.clock.now():
+            self._suspect(node, Kind.BENIGN)
 
     def _suspect(self, node: int, kind: Kind) -> None:
         if self.policy.model is not None and node in self.members:
