@@ -26,10 +26,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from nab import Judge, judge, normalised
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.nab import Judge, judge, normalised
 from platformops.health.detectors.streams import Episodes, StreamScorer
 from platformops.health.detectors.surprise import Surprise
 from platformops.health.detectors.vectors import VectorScorer, fit

@@ -29,8 +29,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from heartbeat_fleet import Fleet, read_fleet, simulate_fleet
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.heartbeat_fleet import Fleet, read_fleet, simulate_fleet
 from platformops.health.liveness import Liveness, LivenessPolicy
 from platformops.health.records import ChannelAnswer, Heartbeat, LivenessState
 

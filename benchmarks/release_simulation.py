@@ -12,9 +12,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from scipy.stats import norm
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.release_traffic import Profile, Traffic
 from benchmarks.release_world import Candidate, Outcome, released, spec_of, with_errors

@@ -13,8 +13,8 @@ from platformops.gateway.samples import Feedback, Samples
 
 MOST_BYTES = 4096
 REQUEST_ID = "[A-Za-z0-9_-]{1,64}"
-LABEL = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]{1,200}"
-"""Any text of one line: no control character, and no half of a surrogate pair, which nothing can store."""
+MOST_LABEL_CHARS = 200
+ONE_LINE = r"[^\x00-\x1f\x7f-\x9f\u2028\u2029]+"
 
 
 async def take(asked: Asked, system: str, samples: Samples) -> Reply:
@@ -44,6 +44,9 @@ def _read(body: bytes) -> tuple[str, str]:
     request_id, label = document["request_id"], document["label"]
     if not isinstance(request_id, str) or not re.fullmatch(REQUEST_ID, request_id):
         raise Refused(422, "bad_feedback", "must be the request_id of a prediction", field="request_id")
-    if not isinstance(label, str) or not re.fullmatch(LABEL, label):
-        raise Refused(422, "bad_feedback", "must be one line of at most 200 characters", field="label")
+    if not isinstance(label, str) or len(label) > MOST_LABEL_CHARS or not re.fullmatch(ONE_LINE, label):
+        message = f"must be one line of at most {MOST_LABEL_CHARS} characters"
+        raise Refused(422, "bad_feedback", message, field="label")
+    if re.search("[\ud800-\udfff]", label):
+        raise Refused(422, "bad_feedback", "has half a character, which cannot be kept", field="label")
     return request_id, label

@@ -10,7 +10,7 @@ import json
 from functools import cache
 
 from platformops import __version__
-from platformops.gateway.feedback import LABEL, REQUEST_ID
+from platformops.gateway.feedback import MOST_LABEL_CHARS, ONE_LINE, REQUEST_ID
 from platformops.gateway.routes import OPEN, ROUTES, GatewayRoute
 
 PAGE_POLICY = b"default-src 'none'; style-src 'unsafe-inline'"
@@ -74,7 +74,7 @@ _SCHEMAS: dict[str, JsonValue] = {
         "required": ["request_id", "label"],
         "properties": {
             "request_id": {"type": "string", "pattern": f"^{REQUEST_ID}$"},
-            "label": {"type": "string", "pattern": f"^{LABEL}$"},
+            "label": {"type": "string", "maxLength": MOST_LABEL_CHARS, "pattern": f"^{ONE_LINE}$"},
         },
         "additionalProperties": False,
     },

@@ -1,24 +1,18 @@
 """The recorded and simulated heartbeats at hand: what the default policy makes of them."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 
 DATA = Path(os.environ.get("PLATFORMOPS_DATA", "../shared/data")) / "health"
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def fleets(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import heartbeat_fleet
-    import liveness
+def fleets():
+    from benchmarks import heartbeat_fleet, liveness
 
-    yield liveness, heartbeat_fleet
-    for name in ("liveness", "heartbeat_fleet"):
-        sys.modules.pop(name, None)
+    return liveness, heartbeat_fleet
 
 
 def test_a_short_simulated_fleet_loses_no_crash_and_condemns_nobody_in_a_stall(fleets):
