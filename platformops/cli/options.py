@@ -13,6 +13,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the spec: train.epochs=3. Repeatable."),
 ]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the endpoint; another one where it is taken.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
-from platformops.cli.options import AsJson, Overrides, SpecFile, spec_arguments
+from platformops.cli.options import AsJson, Overrides, Port, SpecFile, spec_arguments
 
 if TYPE_CHECKING:
     from platformops.cli.running import Ran, Session
     from platformops.delivery.records import Rollout
 
-Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the endpoint; another one where it is taken.")]
 KINDS = {".png": "image/png", ".jpg": "image/jpeg", ".webp": "image/webp"}
 SHOWN_STAGES = ("train", "evaluate")
 
@@ -23,22 +24,40 @@ def up(spec: SpecFile, set_: Overrides = None, port: Port = 8000, json_: AsJson 
     Where no cluster runs, one is started here and kept: what dies of it is started again until `platformops down`.
     Its state is kept on disk; PLATFORMOPS_GCS_STORAGE=memory, set when it is started, keeps it in memory instead.
     """
+    bring_live(spec, set_, port, again=("up", *spec_arguments(spec, set_), "--port", str(port)), as_json=json_)
+
+
+def bring_live(
+    spec: Path,
+    overrides: Sequence[str] | None,
+    port: int,
+    *,
+    again: tuple[str, ...],
+    as_json: bool,
+    queue: bool = False,
+    watch: bool = False,
+    needs_model: bool = False,
+) -> None:
+    """Runs what has not run yet, releases the model, tells of it, and ends with the exit code; `again` is the command
+    by which the keeper would finish this one."""
     from platformops.cli import settings
     from platformops.cli.output import progress_shown
     from platformops.cli.running import carry_out, session
     from platformops.clock import SystemClock
+    from platformops.errors import UserError
     from platformops.pipeline.runner import exit_code
 
     where, clock = settings.home(), SystemClock()
-    again = ("up", *spec_arguments(spec, set_), "--port", str(port))
     with (
         settings.opened_store(where) as store,
         progress_shown() as show,
         session(where, store, clock, show, arguments=again) as s,
     ):
-        ran = carry_out(spec, set_, s, verify=SHOWN_STAGES, is_served=True)
-        live = brought_live(ran, s, port) if ran.version else None
-    if json_:
+        ran = carry_out(spec, overrides, s, verify=SHOWN_STAGES, is_served=True)
+        if needs_model and ran.version is None and not exit_code(ran.result):
+            raise UserError(f"{spec} makes no model, so there is nothing to release", remedy="platformops run SPEC")
+        live = brought_live(ran, s, port, queue=queue, watch=watch) if ran.version else None
+    if as_json:
         print_live_json(ran, live)
     else:
         print_live(ran, live, str(spec), s)

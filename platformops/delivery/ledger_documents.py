@@ -75,10 +75,6 @@ def tally_from(value: Json) -> Tally:
     return Tally(**counts, latencies=latencies, memory=memory)
 
 
-def _memory_json(memory: Memory) -> JsonObject:
-    return {**{name: getattr(memory, name) for name in _WHOLE}, "log_odds": list(memory.log_odds)}
-
-
 def _memory_from(value: Json) -> Memory:
     doc = _object(value)
     whole = {name: int(_number(doc[name])) for name in _WHOLE}

@@ -49,5 +49,3 @@ NODE: Mapping[tuple[NodeState, NodeEvent], NodeState] = {
     (S.PROBATION, E.DIED): S.DEAD,
     (S.BARRED, E.PARDONED): S.PROBATION,
 }
-
-TAKES_WORK = frozenset({S.HEALTHY, S.SUSPECT})

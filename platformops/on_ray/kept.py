@@ -155,7 +155,3 @@ class KeptCluster:
                         start_new_session=True,
                     )
                 )
-
-
-def _is_errand(child: subprocess.Popen[bytes]) -> bool:
-    return isinstance(child.args, list) and "platformops.cli.main" in child.args

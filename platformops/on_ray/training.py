@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 import ray.train
@@ -30,9 +30,6 @@ from platformops.pipeline.launcher import MEMORY_REMEDY
 from platformops.pipeline.process import oom_kills
 from platformops.spec.types import TrainSpec
 from platformops.store.records import JsonObject
-
-if TYPE_CHECKING:
-    pass
 
 POLL_S = 0.25
 """Of the Train controller: `report()` returns only after the poll that took the report before it."""
