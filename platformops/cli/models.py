@@ -61,13 +61,14 @@ def _rows(store: Store, model: str, versions: Sequence[ModelVersion]) -> Iterato
 
     pointing = aliases(store, model)
     for version in sorted((v for v in versions if v.model == model), key=lambda v: -v.number):
+        labelled, wrong = quality_of(store.get(quality_key(version.name)))
         yield {
             **version_document(version),
             "name": version.name,
             "aliases": sorted(name for name, alias in pointing.items() if alias.number == version.number),
             "refused_by": list(get_verdicts(store, model, version.number).refused_by),
-            "labelled": quality_of(store.get(quality_key(version.name)))[0],
-            "wrong": quality_of(store.get(quality_key(version.name)))[1],
+            "labelled": labelled,
+            "wrong": wrong,
         }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from platformops.cli.running import Ran, Session
+from platformops.cli.running import Ran, Session, check_demand_on
 from platformops.delivery import baking
 from platformops.delivery.records import Rollout, RolloutState
 from platformops.delivery.rollout import is_running
@@ -118,9 +118,7 @@ def check_replicas(ran: Ran, s: Session) -> None:
     spec = ran.planned.spec
     system, _ = load_system(s.store, spec.system)
     if system is None or system.stable is None or system.stable.options != spec.serve.model_dump(mode="json"):
-        from platformops.on_ray.demand import check_demand, nodes_of
-
-        check_demand(spec, nodes_of(s.cluster.get().address), is_served=True)
+        check_demand_on(spec, s.cluster.get(), is_served=True)
 
 
 def _classes(ran: Ran) -> list[object]:

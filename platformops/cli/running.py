@@ -89,7 +89,7 @@ def carry_out(
     from platformops.pipeline.runner import run_plan
 
     made = planned(spec, overrides, store=s.store, clock=s.clock)
-    launcher = OnClusterLauncher(s.cluster, s.clock, check=partial(_check_demand, made.spec, is_served=is_served))
+    launcher = OnClusterLauncher(s.cluster, s.clock, check=partial(check_demand_on, made.spec, is_served=is_served))
     try:
         result = run_plan(
             made.plan,
@@ -111,7 +111,8 @@ def carry_out(
     return Ran(made, result, _registered(made, result, s) if result.state is RunState.SUCCEEDED else None)
 
 
-def _check_demand(spec: PlatformSpec, cluster: Cluster, *, is_served: bool) -> None:
+def check_demand_on(spec: PlatformSpec, cluster: Cluster, *, is_served: bool) -> None:
+    """Raises ClusterError when `cluster` can never carry `spec` out (or serve it, if it will be)."""
     from platformops.on_ray.demand import check_demand, nodes_of
 
     check_demand(spec, nodes_of(cluster.address), is_served=is_served)

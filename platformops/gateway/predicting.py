@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 
 from platformops.delivery.records import Route
@@ -27,6 +28,21 @@ COPIES = "copies"
 RETRY_SOON = {b"retry-after": b"1"}
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Which revision is to answer a request, and by which route it is compared with stable."""
+
+    revision: str
+    route: Route | None = None
+    """None for requests that are not compared."""
+    stable: str = ""
+
+    @property
+    def entrance(self) -> str:
+        """The revision whose queue decides whether a request is let in: stable's, where it can step in."""
+        return self.stable or self.revision
+
+
 class Predicting:
     """The lanes in front of the revisions, and what keeps them from overflowing. Use from one event loop."""
 
@@ -44,14 +60,15 @@ class Predicting:
     async def predict(self, asked: Asked, served: Served, world: World) -> Reply:
         """The reply with one prediction an item; raises Refused."""
         self._check_rate(asked, served)
-        revision = asked.exchange.revision = _revision(asked, served, world)
+        way = _way(asked, served, world)
+        asked.exchange.revision = way.revision
         kind, parameters = media_type(asked.headers)
         again = idempotency_key(asked.headers)
         max_items = min(served.limits.max_items, served.limits.max_queue)
-        with self._lane(_entrance(asked, served, world, revision), served), self._buffer() as reserve:
+        with self._lane(way.entrance, served), self._buffer() as reserve:
             body = await read_body(asked, served.limits.max_body_bytes, reserve)
             items = items_of(body, kind, parameters, max_items=max_items)
-            answer = partial(self._answer, asked, served, world, revision, items)
+            answer = partial(self._answer, asked, served, way, items)
             return await (self._once(asked, served, again, items, answer) if again else answer())
 
     async def _once(
@@ -66,27 +83,24 @@ class Predicting:
             asked.exchange.revision = ""  # it had no part in this: a second answer must not count as its success
         return reply
 
-    async def _answer(self, asked: Asked, served: Served, world: World, revision: str, items: list[bytes]) -> Reply:
+    async def _answer(self, asked: Asked, served: Served, way: Way, items: list[bytes]) -> Reply:
         asked.exchange.items = len(items)
-        revision, answers = await self._answered(asked, served, world, revision, items)
+        revision, answers = await self._answered(asked, served, way, items)
         asked.exchange.revision = revision
         asked.exchange.model_version = answers[0].model_version
         return predictions(asked.exchange.request_id, revision, answers)
 
-    async def _answered(
-        self, asked: Asked, served: Served, world: World, revision: str, items: list[bytes]
-    ) -> tuple[str, list[Answer]]:
+    async def _answered(self, asked: Asked, served: Served, way: Way, items: list[bytes]) -> tuple[str, list[Answer]]:
         """The revision that answered, and its answers: during a release stable may step in for the chosen one."""
         deadline, limit_s = asked.started + served.limits.timeout_s, CANARY_SHARE * served.limits.timeout_s
         submit = partial(self._submit, served, asked.identity.key_id if asked.identity else "", asked.when_gone)
-        route, stable = _compared(asked, served, world)
         try:
-            if route is None:
-                return revision, await submit(revision, items, deadline)
+            if way.route is None:
+                return way.revision, await submit(way.revision, items, deadline)
             copy = partial(self._submit, served, COPIES, _never)
             keep = partial(self._keep, asked) if len(items) == 1 and self._samples.takes_one() else None
-            door = Door(submit, copy, route, stable, limit_s, asked.exchange.request_id, keep)
-            return await self._canary.answered(door, revision, items, deadline)
+            door = Door(submit, copy, way.route, way.stable, limit_s, asked.exchange.request_id, keep)
+            return await self._canary.answered(door, way.revision, items, deadline)
         except QueueFull:
             raise _overloaded("as many requests wait as this system allows") from None
         except ClientGone:
@@ -174,33 +188,20 @@ class Predicting:
             self._buffered_bytes -= reserved
 
 
-def _compared(asked: Asked, served: Served, world: World) -> tuple[Route | None, str]:
-    """The route by which two revisions are compared, and the name of stable; None for requests that are not."""
-    route, stable = world.routes.get(served.system.name), served.system.stable
-    is_pinned = header(asked.headers, b"x-platformops-revision") is not None
-    if is_pinned or route is None or stable is None or stable.name not in route.weights:
-        return None, ""
-    return route, stable.name
-
-
-def _entrance(asked: Asked, served: Served, world: World, revision: str) -> str:
-    """The revision whose queue decides whether a request is let in: stable's, where it can step in."""
-    route, stable = _compared(asked, served, world)
-    return stable if route is not None else revision
-
-
-def _revision(asked: Asked, served: Served, world: World) -> str:
-    """Which revision answers: the pinned one for operators, the router's choice for everybody else."""
+def _way(asked: Asked, served: Served, world: World) -> Way:
+    """The pinned revision for operators, the router's choice for everybody else."""
     pinned = header(asked.headers, b"x-platformops-revision")
     if pinned is not None:
-        return _pinned(pinned, asked, served.system.name)
-    route = world.routes.get(served.system.name)
+        return Way(_pinned(pinned, asked, served.system.name))
+    route, stable = world.routes.get(served.system.name), served.system.stable
     if route is None:
         raise Refused(503, "not_ready", "this system has no revision that takes traffic yet", headers=RETRY_SOON)
     key = header(asked.headers, b"x-request-key")
     if key is not None and len(key) > MAX_REQUEST_KEY_BYTES:
         raise Refused(400, "bad_request_key", f"X-Request-Key may have {MAX_REQUEST_KEY_BYTES} bytes")
-    return router.choose(route, key.decode("latin-1") if key else asked.exchange.request_id)
+    chosen = router.choose(route, key.decode("latin-1") if key else asked.exchange.request_id)
+    is_compared = stable is not None and stable.name in route.weights
+    return Way(chosen, route, stable.name) if stable and is_compared else Way(chosen)
 
 
 def _pinned(revision: bytes, asked: Asked, system: str) -> str:
