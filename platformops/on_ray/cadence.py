@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
-
 from platformops.clock import Clock
+from platformops.scheduler.interval import young_s
 
 PRIOR_S = 600.0
 """Taken as one failure in so long before any was seen. Pessimistic, since a checkpoint of 30 ms each 6 s costs 0.5 %,
@@ -12,14 +11,6 @@ and what a failure costs people is more than the steps that are done again."""
 LONGEST_S = 60.0
 FIRST_S = 2.0
 """The first one comes early: it tells what one costs."""
-
-
-def young_s(cost_s: float, between_failures_s: float) -> float:
-    """Seconds between checkpoints that lose the least time to writing and to doing again: sqrt(2 C M).
-
-    J. W. Young, A first order approximation to the optimum checkpoint interval, CACM 17 (1974).
-    """
-    return math.sqrt(2.0 * cost_s * between_failures_s)
 
 
 class Cadence:

@@ -18,7 +18,10 @@ def mean_time_to_failure_s(hazards_per_s: Iterable[float]) -> float:
 
 
 def young_s(checkpoint_s: float, failure_s: float) -> float:
-    """sqrt(2 C mu): Young, A first order approximation to the optimum checkpoint interval, CACM 17(9), 1974."""
+    """Seconds between checkpoints that lose the least time to writing and to doing again: sqrt(2 C mu).
+
+    Young, A first order approximation to the optimum checkpoint interval, CACM 17(9), 1974.
+    """
     return math.sqrt(2.0 * checkpoint_s * failure_s)
 
 
@@ -30,7 +33,7 @@ def daly_s(checkpoint_s: float, failure_s: float) -> float:
     if checkpoint_s >= 2.0 * failure_s:
         return failure_s
     half = checkpoint_s / (2.0 * failure_s)
-    return math.sqrt(2.0 * checkpoint_s * failure_s) * (1.0 + math.sqrt(half) / 3.0 + half / 9.0) - checkpoint_s
+    return young_s(checkpoint_s, failure_s) * (1.0 + math.sqrt(half) / 3.0 + half / 9.0) - checkpoint_s
 
 
 def checkpoint_interval_s(hazards_per_s: Iterable[float], *, checkpoint_s: float, foreseen_ratio: float = 0.0) -> float:

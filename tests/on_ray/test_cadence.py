@@ -3,7 +3,8 @@
 import pytest
 
 from platformops.clock import ManualClock
-from platformops.on_ray.cadence import FIRST_S, LONGEST_S, Cadence, young_s
+from platformops.on_ray.cadence import FIRST_S, LONGEST_S, Cadence
+from platformops.scheduler.interval import young_s
 
 
 def written_in(clock, cadence, duration_s, *, cost_s, step_s=0.1):
