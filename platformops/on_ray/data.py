@@ -18,7 +18,7 @@ from platformops.apps.prepared import SplitRows, write_dataset
 from platformops.apps.splits import SPLITS, Split
 from platformops.errors import BadInput, DataRefused
 from platformops.on_ray.grouping import grouped
-from platformops.on_ray.read import Packed, Reader, Written, unpack
+from platformops.on_ray.read import RAW_ROWS, Packed, Reader, Written, unpack
 from platformops.on_ray.session import capacities
 from platformops.on_ray.tickets import task_cpus
 from platformops.spec.types import CheckSpec, SplitSpec
@@ -26,7 +26,6 @@ from platformops.store.records import Json, JsonObject
 
 SAMPLE_ROWS = 32
 NO_PROGRESS_S = 120
-RAW_ROWS_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class _Split:
         self.shards += written.shards
         self.labels += written.labels
         self.ids += written.ids
-        room = RAW_ROWS_KEPT - len(self.raw)
+        room = RAW_ROWS - len(self.raw)
         self.raw += list(zip(written.ids, written.labels, written.raw, strict=False))[:room]
         self.pixels += written.pixels
         if written.sums:

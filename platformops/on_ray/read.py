@@ -29,8 +29,8 @@ from platformops.spec.types import SplitSpec
 BATCH_BYTES = 256 * 1024
 """Decoded pixels that are transformed together: enough to share the cost of a call, and still in a core's cache."""
 SHARD_BYTES = 256 * 1024 * 1024
-RAW_ROWS = 16
-"""Test rows a group whose raw bytes are kept, to be replayed through the endpoint later."""
+RAW_ROWS = 64
+"""Test rows whose raw bytes are kept, to be replayed through the endpoint later; any group may be the only one."""
 
 
 @dataclass

@@ -65,7 +65,7 @@ def test_a_row_of_the_test_source_is_never_trained_on(tmp_path):
     assert counts["test"] == dataset.splits["test"].rows == 30
     assert counts["train"] + counts["validation"] == 50
     with np.load(tmp_path / "prepared" / "raw-test-rows.npz") as raw:
-        assert len(raw["labels"]) == 16
+        assert len(raw["labels"]) == 30
 
 
 def test_the_same_rows_make_the_same_files_each_time(tmp_path):
