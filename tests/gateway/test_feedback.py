@@ -72,6 +72,9 @@ def test_requests_that_were_refused_are_not_kept():
         b'{"request_id": "a", "label": ""}',
         b'{"request_id": "a", "label": "\\u0000"}',
         b'{"request_id": "a", "label": 3}',
+        b'{"request_id": "a", "label": "\\ud800"}',
+        b'{"request_id": "a", "label": "two\\nlines"}',
+        b'{"request_id": "a", "label": "%s"}' % (b"x" * 201),
     ],
 )
 def test_what_is_no_label_is_refused(body):
