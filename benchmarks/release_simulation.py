@@ -1,10 +1,12 @@
 """How often harmless releases are stopped and harmful ones are not: thousands of releases under the real controller.
 
-`--short` simulates a fifth of them. What is above a margin is what the spec's defaults call harmful.
+`--short` simulates a fifth of them. Releases go in steps, with the spec's defaults
+otherwise; what is above a margin is what these call harmful.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import multiprocessing
@@ -20,7 +22,7 @@ from scipy.stats import norm
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.release_traffic import Profile, Traffic
-from benchmarks.release_world import Candidate, Outcome, released, spec_of, with_errors
+from benchmarks.release_world import Candidate, Outcome, released, spec_in_steps, with_errors
 from platformops.delivery.records import RolloutState
 
 RATES_PER_S = (0.2, 1.0, 5.0, 30.0, 200.0)
@@ -94,7 +96,7 @@ def simulated(case: Case) -> Outcome:
     candidate = defect.make(ordinary, case.size) if defect else Candidate(ordinary)
     profiles = {"sim-r1": ordinary, "sim-r2": candidate.profile}
     labelled = LABELLED if defect else 0.0
-    return released(spec_of(), Traffic(case.rate_per_s, profiles, luck, labelled=labelled), candidate)
+    return released(spec_in_steps(), Traffic(case.rate_per_s, profiles, luck, labelled=labelled), candidate)
 
 
 def harmless_cases(count: int) -> list[Case]:
@@ -120,7 +122,9 @@ def is_above(case: Case) -> bool:
 
 
 def main() -> int:
-    is_short = "--short" in sys.argv[1:]
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--short", action="store_true", help="a fifth of the releases")
+    is_short = parser.parse_args().short
     harmless, harmful = harmless_cases(400 if is_short else 2000), harmful_cases(240 if is_short else 1000)
     began = time.perf_counter()
     with multiprocessing.get_context("spawn").Pool(2) as pool:

@@ -34,6 +34,7 @@ from platformops.spec.types import PlatformSpec
 from platformops.store.records import ABSENT, Entry, JsonObject, Put
 
 SYSTEM = "sim"
+STEPS = ("shadow", "1%", "10%", "50%", "100%")
 SHORTEST_TURN_S = 0.5
 GROWTH_RATIO = 0.08
 """A turn while requests are compared is long enough for so much more evidence: looking rarer finds harm later and
@@ -221,8 +222,9 @@ def _settle(store: QuickStore, cluster: SimulatedCluster, clock: ManualClock, ep
     assert set(cluster.deployed) == keep(system, rollout, clock.now()), "no orphan, nothing missing"
 
 
-def spec_of(**release: object) -> PlatformSpec:
-    return PlatformSpec.model_validate({"system": SYSTEM, "gates": {"accuracy": ">= 0.9"}, "release": release})
+def spec_in_steps() -> PlatformSpec:
+    """All defaults, but in steps: releases are guarded where a spec asks for them."""
+    return PlatformSpec.model_validate({"system": SYSTEM, "gates": {"accuracy": ">= 0.9"}, "release": {"steps": STEPS}})
 
 
 def with_errors(profile: Profile, more: float) -> Profile:
