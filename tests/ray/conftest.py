@@ -36,7 +36,11 @@ def ray_cluster():
         for name in removed:
             patch.delenv(name, raising=False)
         import ray
+        from ray._raylet import AuthenticationTokenLoader, Config
 
+        # Ray reads them once, when it is first imported, which a test before this one may have done.
+        Config.initialize("")
+        AuthenticationTokenLoader.instance().reset_cache()
         started = ray.init(
             num_cpus=2,
             include_dashboard=False,
