@@ -26,10 +26,9 @@ def write_checkpoint(folder: Path, epoch: int, write: Callable[[Path], None], *,
     The KEEP newest stay. Raises DiskFull, before anything is written, when another checkpoint like the last one does
     not fit, and PlatformError when the disk fails; what was there before stays, and nothing half written does.
     """
-    place = f"checkpoints in {folder}"
-    with named(place, f"writing that of epoch {epoch}", at=folder):
+    with named(f"checkpoints in {folder}", f"writing that of epoch {epoch}", at=folder):
         folder.mkdir(parents=True, exist_ok=True)
-        _make_room(folder, place)
+        make_room(folder)
         aside = folder / f"{WRITING}{epoch:06d}-{os.getpid()}"
         aside.mkdir()
         try:
@@ -43,6 +42,22 @@ def write_checkpoint(folder: Path, epoch: int, write: Callable[[Path], None], *,
         for old in _newest_first(folder)[KEEP:]:
             shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def make_room(folder: Path) -> None:
+    """Removes what killed writers left; for the next one, when it would not fit, all but the newest good one.
+
+    Raises DiskFull when another checkpoint like the last one still does not fit: known before training starts, it
+    costs no training.
+    """
+    for left in folder.glob(f"{WRITING}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    newest = _newest_first(folder)[:1]
+    needed_bytes = sum(map(bytes_below, newest))
+    if newest and disk_of(folder).free_bytes < needed_bytes:
+        for path in [*folder.glob(f"{DAMAGED}*"), *_newest_first(folder)[1:]]:
+            shutil.rmtree(path, ignore_errors=True)
+        require_room(f"checkpoints in {folder}", needed_bytes, at=folder)
 
 
 def newest_verified(folder: Path) -> tuple[Path | None, tuple[str, ...]]:
@@ -60,18 +75,6 @@ def newest_verified(folder: Path) -> tuple[Path | None, tuple[str, ...]]:
             with suppress(OSError):  # on a disk that cannot be written the next look finds it again
                 candidate.rename(_free_name(folder, f"{DAMAGED}{candidate.name}"))
     return None, tuple(damaged)
-
-
-def _make_room(folder: Path, place: str) -> None:
-    """Removes what killed writers left; for the next one, when it would not fit, all but the newest good one."""
-    for left in folder.glob(f"{WRITING}*"):
-        shutil.rmtree(left, ignore_errors=True)
-    newest = _newest_first(folder)[:1]
-    needed_bytes = sum(map(bytes_below, newest))
-    if disk_of(folder).free_bytes < needed_bytes:
-        for path in [*folder.glob(f"{DAMAGED}*"), *_newest_first(folder)[1:]]:
-            shutil.rmtree(path, ignore_errors=True)
-    require_room(place, needed_bytes, at=folder)
 
 
 def _seal(aside: Path, epoch: int) -> None:

@@ -24,7 +24,7 @@ from platformops.frameworks.records import Checkpoint, EpochReport, Fitted, Worl
 from platformops.frameworks.torch import fit, save_model
 from platformops.on_ray import spares
 from platformops.on_ray.cadence import Cadence
-from platformops.on_ray.checkpoints import newest_verified, write_checkpoint
+from platformops.on_ray.checkpoints import make_room, newest_verified, write_checkpoint
 from platformops.on_ray.pulse import Pulse
 from platformops.on_ray.stuck import Section
 from platformops.spec.types import TrainSpec
@@ -93,6 +93,8 @@ def _train(order: TrainingOrder, world: World, pulse: Pulse) -> None:
     settings = TrainSpec.model_validate_json(json.dumps(order.settings))
     app, dataset = load_app(order.app, Path(order.root)), open_prepared(Path(order.dataset))
     resume, damaged = newest_verified(Path(order.checkpoints)) if world.rank == 0 else (None, ())
+    if world.rank == 0:
+        make_room(Path(order.checkpoints))
     resume = _agreed(resume, world)
     pulse.resumed(resume.name if resume else "")
     saver = _Saver(Path(order.checkpoints), world, pulse)

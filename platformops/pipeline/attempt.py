@@ -15,10 +15,11 @@ from platformops.errors import ArtifactCorrupt, DataRefused, DiskFull, PlatformE
 from platformops.home import Home
 from platformops.pipeline.identity import Identity
 from platformops.pipeline.records import USES, Failure, Step
+from platformops.pipeline.shortage import Shortage
 from platformops.pipeline.wire import DISK_FULL, STOPPED, Launcher, News, StepRequest
 from platformops.store.artifacts import Artifacts
 from platformops.store.records import JsonObject
-from platformops.store.room import bytes_below, fullest, in_bytes
+from platformops.store.room import bytes_below, disk_of, fullest, in_bytes
 from platformops.store.trouble import NO_SPACE, named
 
 
@@ -61,6 +62,12 @@ class Attempts:
     def attempt(
         self, step: Step, parents: Mapping[str, Parent], *, stop: threading.Event, on_news: Callable[[News], None]
     ) -> Published | Damaged | Failure:
+        outcome = self._tried(step, parents, stop, on_news)
+        return self._short(outcome) if isinstance(outcome, Failure) and outcome.kind == DISK_FULL else outcome
+
+    def _tried(
+        self, step: Step, parents: Mapping[str, Parent], stop: threading.Event, on_news: Callable[[News], None]
+    ) -> Published | Damaged | Failure:
         try:
             if refused := self._changed_code(step):
                 return refused
@@ -77,6 +84,12 @@ class Attempts:
     def forget(self, parent: Parent) -> None:
         """The artifact will be made again: verify what then stands in its place."""
         self._opened.pop((parent.fingerprint, parent.manifest_digest), None)
+
+    def has_room(self, shortage: Shortage) -> bool:
+        """Whether the disk that was full has gained enough for another attempt; one that is gone has not."""
+        with suppress(OSError):
+            return shortage.is_over(disk_of(Path(shortage.folder)))
+        return False
 
     def clear_scratch(self, fingerprint: str) -> None:
         """Harmless when there is none; what resists is tried again when the step is next found done."""
@@ -139,7 +152,18 @@ class Attempts:
         remedy = f"free some space: more than {in_bytes(written)}, as much as the step had written; and run again"
         known = str(disk.mount) in failure.message.partition("the disk at ")[2]
         message = failure.message if known else f"{failure.message}; {disk}"
-        return replace(failure, message=message, remedy=failure.remedy if known else remedy)
+        shortage = Shortage(str(disk.mount), disk.free_bytes, disk.free_inodes, written)
+        return replace(failure, message=message, remedy=failure.remedy if known else remedy, shortage=shortage)
+
+    def _short(self, failure: Failure) -> Failure:
+        """A full disk, with what is free there now that the attempt has cleared up behind itself."""
+        with suppress(OSError):  # without a disk to look at there is nothing to wait for: the step fails at once
+            short = failure.shortage
+            disk = disk_of(Path(short.folder)) if short else fullest([self._home.root, Path(tempfile.gettempdir())])
+            written = short.written_bytes if short else 0
+            shortage = Shortage(str(disk.mount), disk.free_bytes, disk.free_inodes, written)
+            return replace(failure, shortage=shortage)
+        return failure
 
     def _scratch(self, fingerprint: str) -> Path:
         return self._home.scratch / fingerprint

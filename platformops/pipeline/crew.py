@@ -38,6 +38,8 @@ class Active:
     rest_until: float = 0.0
     num_failures: int = 0
     num_crashes: int = 0
+    pause_ends_at: float | None = None
+    """While the disk has no room for it: when waiting for some is given up."""
     is_lost: bool = False
     """Another owner has the step: what our attempt still brings is not written."""
 

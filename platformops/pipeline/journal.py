@@ -10,6 +10,7 @@ from platformops.errors import LeaseLost, StoreConflict
 from platformops.machine import advance
 from platformops.pipeline.fingerprint import key_json
 from platformops.pipeline.records import Failure, Owner, Step, StepEvent, StepState
+from platformops.pipeline.wire import failure_of
 from platformops.store.records import ABSENT, Entry, Json, JsonObject, Put, Store
 
 LEASE_S = 15.0
@@ -232,5 +233,5 @@ def read_record(value: JsonObject) -> StepRecord:
     known = {name: value[name] for name in StepRecord.__slots__ if name in value}
     owner, failure = known.get("owner"), known.get("failure")
     known["owner"] = Owner(**owner) if isinstance(owner, dict) else None  # type: ignore[assignment]
-    known["failure"] = Failure(**failure) if isinstance(failure, dict) else None  # type: ignore[assignment]
+    known["failure"] = failure_of(failure) if isinstance(failure, dict) else None  # type: ignore[assignment]
     return StepRecord(**{**known, "state": StepState(known["state"])})  # type: ignore[arg-type]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
 
+from platformops.pipeline.shortage import Shortage
 from platformops.store.records import JsonObject
 
 
@@ -124,6 +125,8 @@ class Failure:
     """Trying again cannot help: the spec, the data or the disk has to change first."""
     trace: str = ""
     """For the log; never shown as the reason."""
+    shortage: Shortage | None = None
+    """For a full disk: what has to change there before another attempt is worth it."""
 
     @property
     def reason(self) -> str:

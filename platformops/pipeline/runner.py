@@ -30,6 +30,7 @@ from platformops.pipeline.records import Failure, Owner, Plan, RunEvent, RunResu
 from platformops.pipeline.runs import RunRecord, settle_abandoned
 from platformops.pipeline.schedule import Schedule, rest_s
 from platformops.pipeline.shelf import Shelf
+from platformops.pipeline.shortage import LOOK_AT_DISK_S, PAUSE_S
 from platformops.pipeline.teller import OnProgress, Teller
 from platformops.pipeline.wire import Launcher, News
 from platformops.store.artifacts import Artifacts
@@ -179,7 +180,7 @@ class _Run:
         now = self._clock.monotonic()
         for active in list(self._active.values()):
             if not active.is_trying and active.rest_until <= now and self._has_room_for(active.step, resting=True):
-                self._try(active)
+                self._resume(active, now)
         for waiting in list(self._waiting.values()):
             if waiting.look_at <= now and self._has_room_for(waiting.step):
                 self._claim(waiting.step)
@@ -262,6 +263,8 @@ class _Run:
             self._complete(active, outcome)
         elif isinstance(outcome, Damaged):
             self._repair(active, outcome)
+        elif outcome.shortage and self._may_pause(active):
+            self._pause(active, outcome)
         elif active.may_retry(outcome):
             self._rest(active, outcome)
         else:
@@ -288,6 +291,26 @@ class _Run:
         active.rest_until = self._clock.monotonic() + delay_s
         message = f"{failure.reason}; tries again in {delay_s:.1f} s"
         self._teller.step(active.step, "waiting", message, level="warning", trace=failure.trace)
+
+    def _may_pause(self, active: Active) -> bool:
+        return active.pause_ends_at is None or self._clock.monotonic() < active.pause_ends_at
+
+    def _pause(self, active: Active, failure: Failure) -> None:
+        """Waits, lease in hand and at no cost in retries, until the disk that was full has more room."""
+        now = self._clock.monotonic()
+        active.lease = self._journal.retry(active.lease, replace(failure, trace=""))
+        active.pause_ends_at = active.pause_ends_at or now + PAUSE_S
+        active.rest_until = now + LOOK_AT_DISK_S
+        self._teller.step(active.step, "waiting", f"{failure.message}; {failure.shortage}", level="warning")
+
+    def _resume(self, active: Active, now: float) -> None:
+        failure = active.lease.record.failure
+        if failure is None or failure.shortage is None or self._attempts.has_room(failure.shortage):
+            self._try(active)
+        elif self._may_pause(active):
+            active.rest_until = now + LOOK_AT_DISK_S
+        else:
+            self._fail(active, failure)
 
     def _fail(self, active: Active, failure: Failure) -> None:
         active.lease = self._journal.fail(active.lease, replace(failure, trace=""))

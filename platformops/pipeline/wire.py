@@ -11,6 +11,7 @@ from typing import Protocol
 
 from platformops.errors import DiskFull
 from platformops.pipeline.records import Failure
+from platformops.pipeline.shortage import Shortage
 from platformops.store.records import Json, JsonObject
 
 CRASHED = "Crashed"
@@ -106,7 +107,9 @@ def failure_body(failure: Failure) -> JsonObject:
 
 
 def failure_of(body: JsonObject) -> Failure:
-    return Failure(**body)  # type: ignore[arg-type]
+    shortage = body.get("shortage")
+    known = Shortage(**shortage) if isinstance(shortage, dict) else None
+    return Failure(**{**body, "shortage": known})  # type: ignore[arg-type]
 
 
 def _plain(value: Json) -> Json:

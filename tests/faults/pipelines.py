@@ -59,7 +59,7 @@ class Pipeline:
         (root / "stages.py").write_text(STAGES)
         (root / "demo.yaml").write_text(SPEC)
 
-    def run(self, *, size: int = 2000, retries: int = 3):
+    def run(self, *, size: int = 2000, retries: int = 3, on_progress=None):
         """Within this process, workers aside."""
         clock = SystemClock()
         with self.store() as store:
@@ -80,6 +80,7 @@ class Pipeline:
                     owner=this_owner(),
                     root=self.root,
                     identity=identity,
+                    on_progress=on_progress,
                     verify=("write", "read"),
                 )
             finally:

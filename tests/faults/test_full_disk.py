@@ -13,7 +13,6 @@ from platformops.errors import DiskFull, PlatformError, StoreUnavailable
 from platformops.frameworks.weights import disk_errors
 from platformops.on_ray.checkpoints import newest_verified, write_checkpoint
 from platformops.pipeline.records import RunState
-from platformops.pipeline.runner import exit_code
 from platformops.store.directory import DirectoryArtifacts
 from platformops.store.records import ABSENT
 from platformops.store.sqlite import SqliteStore
@@ -30,22 +29,24 @@ def disk(tmp_path):
         yield made
 
 
-def test_a_stage_that_fills_the_disk_costs_no_retry_names_it_and_succeeds_once_there_is_room(disk, tmp_path):
+def test_a_run_whose_stage_fills_the_disk_waits_and_goes_on_by_itself_once_there_is_room(disk, tmp_path):
     pipeline = Pipeline(tmp_path / "project", disk.root / "home")
     disk.fill(leave_bytes=MB)
-    result = pipeline.run(size=2 * MB)
-    assert (result.state, exit_code(result)) == (RunState.FAILED, 1)
-    (failure,) = (step.failure for step in result.steps if step.failure)
-    assert (failure.kind, failure.final) == ("DiskFull", True)
-    assert f"the disk at {disk.root} has" in failure.message
-    assert "more than" in failure.remedy
-    assert "as much as the step had written" in failure.remedy
-    assert pipeline.began() == ["write"], "no retry was burnt"
-    assert pipeline.left_aside() == [], "what was half written is gone, and with it the space it took"
-    assert disk.free_bytes() > 0.8 * MB
-    disk.free()
-    assert pipeline.run(size=2 * MB).state is RunState.SUCCEEDED
-    assert pipeline.began() == ["write", "write", "read"]
+    told = []
+
+    def make_room(progress):
+        if progress.state == "waiting":
+            told.append((progress.message, pipeline.began(), pipeline.left_aside(), disk.free_bytes()))
+            disk.free()
+
+    result = pipeline.run(size=2 * MB, retries=0, on_progress=make_room)
+    assert result.state is RunState.SUCCEEDED
+    assert pipeline.began() == ["write", "write", "read"], "what waits for room costs no retry"
+    ((message, began, left, free_bytes),) = told
+    assert f"the disk at {disk.root} has" in message
+    assert "goes on by itself once 1.0 MB or more are freed there" in message
+    assert (began, left) == (["write"], []), "what was half written is gone, and with it the space it took"
+    assert free_bytes > 0.8 * MB
 
 
 def test_a_disk_that_is_full_when_the_run_starts_is_said_and_what_was_done_stays(disk, tmp_path):

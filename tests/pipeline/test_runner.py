@@ -1,17 +1,21 @@
 import errno
 import json
 import threading
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from platformops.errors import PlatformError, StoreUnavailable
+from platformops.pipeline import attempt
 from platformops.pipeline.journal import LEASE_S, Held, Journal
 from platformops.pipeline.preview import explain
 from platformops.pipeline.records import Failure, RunState, Stage, StepState
 from platformops.pipeline.runner import exit_code
+from platformops.pipeline.shortage import PAUSE_S
 from platformops.pipeline.wire import CRASHED, STOPPED, Returned
+from platformops.store.room import Disk
 from tests.pipeline.test_plan import dags
 from tests.pipeline.workshop import OTHER, workshop_at
 
@@ -35,6 +39,12 @@ def refuse(context):
 def full(context):
     with open("/dev/full", "w") as file:
         file.write("x" * 100000)
+
+def full_once(context):
+    tried = context.scratch / "tried"
+    if not tried.exists():
+        tried.touch()
+        full(context)
 
 def count(context):
     path = context.scratch / "tries"
@@ -178,22 +188,76 @@ def test_a_timeout_is_a_failed_attempt(shop):
     assert shop.launcher.ran == ["forever", "forever"]
 
 
-def test_a_full_disk_in_a_stage_fails_at_once_and_leaves_no_staging(shop):
-    result = shop.run(shop.plan(Stage("full", "stages:full", retries=5)))
+@pytest.fixture
+def disk(monkeypatch):
+    """The only disk there is: how much of it is free is said by the test."""
+
+    class Free:
+        bytes = 50_000_000
+
+    monkeypatch.setattr(attempt, "disk_of", lambda path: Disk(Path("/"), Free.bytes, 100_000_000, None))
+    monkeypatch.setattr(attempt, "fullest", lambda paths: Disk(Path("/"), Free.bytes, 100_000_000, None))
+    return Free
+
+
+def waits(shop, do):
+    """Calls `do` with each message of a step that waits."""
+
+    def told(progress):
+        shop.progress.append(progress)
+        if progress.state == "waiting":
+            do(progress.message)
+
+    return told
+
+
+def test_a_stage_on_a_full_disk_waits_for_room_and_costs_no_retry(shop, disk):
+    def make_room(message):
+        assert "goes on by itself once 1.0 MB or more are freed there" in message
+        assert staged(shop) == [], "what was half written is gone, and with it the space it took"
+        looked_at = len(shop.launcher.ran)
+        shop.clock.sleep(10)
+        assert len(shop.launcher.ran) == looked_at
+        disk.bytes += 2_000_000
+
+    result = shop.run(shop.plan(Stage("full", "stages:full_once")), on_progress=waits(shop, make_room))
+    assert result.state is RunState.SUCCEEDED
+    assert shop.launcher.ran == ["full", "full"]
+
+
+def test_a_stage_that_nobody_makes_room_for_fails_after_a_day_and_says_which_disk(shop, disk):
+    result = shop.run(
+        shop.plan(Stage("full", "stages:full", retries=5)), on_progress=waits(shop, lambda _: shop.clock.sleep(PAUSE_S))
+    )
     assert result.steps[0].failure.kind == "DiskFull"
     assert "free some space" in result.reason
     assert shop.launcher.ran == ["full"]
-    assert staged(shop) == []
+    assert shop.record(result, "full")["failure"]["shortage"]["free_bytes"] == disk.bytes
 
 
-def test_a_full_disk_while_publishing_fails_at_once_and_leaves_no_staging(shop, monkeypatch):
-    def full(fingerprint, staging):
-        raise PlatformError("artifacts: the disk is full", remedy="free space") from OSError(errno.ENOSPC, "full")
+def test_a_disk_that_is_full_while_publishing_is_waited_for_as_well(shop, disk, monkeypatch):
+    publish, full = shop.artifacts.publish, [True]
 
-    monkeypatch.setattr(shop.artifacts, "publish", full)
-    result = shop.run(shop.plan(Stage("make", "stages:make", retries=5)))
-    assert (result.steps[0].failure.kind, shop.launcher.ran) == ("DiskFull", ["make"])
-    assert staged(shop) == []
+    def once(fingerprint, staging):
+        if full.pop() if full else False:
+            raise PlatformError("artifacts: the disk is full", remedy="free space") from OSError(errno.ENOSPC, "full")
+        return publish(fingerprint, staging)
+
+    def make_room(message):
+        assert staged(shop) == []
+        disk.bytes += 2_000_000
+
+    monkeypatch.setattr(shop.artifacts, "publish", once)
+    result = shop.run(shop.plan(MAKE), on_progress=waits(shop, make_room))
+    assert (result.state, shop.launcher.ran) == (RunState.SUCCEEDED, ["make", "make"])
+
+
+def test_a_run_that_waits_for_room_can_be_cancelled(shop, disk):
+    cancelled = threading.Event()
+    result = shop.run(
+        shop.plan(Stage("full", "stages:full")), cancelled=cancelled, on_progress=waits(shop, lambda _: cancelled.set())
+    )
+    assert (result.state, states(result)["full"]) == (RunState.CANCELLED, "cancelled")
 
 
 def test_cancelling_ends_what_runs_and_the_next_run_goes_on(shop):
