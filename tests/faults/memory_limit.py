@@ -26,15 +26,15 @@ def why_not() -> str:
 
 class MemoryLimit:
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
 
     def take(self, pid: int) -> None:
         """That process and what it starts from now on live under the ceiling."""
-        (self._folder / "cgroup.procs").write_text(str(pid))
+        (self.folder / "cgroup.procs").write_text(str(pid))
 
     def kills(self) -> int:
         """How often the out-of-memory killer came."""
-        lines = (self._folder / "memory.oom_control").read_text().splitlines()
+        lines = (self.folder / "memory.oom_control").read_text().splitlines()
         return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 

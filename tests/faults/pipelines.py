@@ -59,14 +59,14 @@ class Pipeline:
         (root / "stages.py").write_text(STAGES)
         (root / "demo.yaml").write_text(SPEC)
 
-    def run(self, *, size: int = 2000, retries: int = 3, on_progress=None):
+    def run(self, *, size: int = 2000, retries: int = 3, needs=("write",), on_progress=None):
         """Within this process, workers aside."""
         clock = SystemClock()
         with self.store() as store:
             identity = FileIdentity(root=self.root, data_root=None, store=store, clock=clock)
             stages = [
                 Stage("write", "stages:write", (), {"size": size}, retries=retries),
-                Stage("read", "stages:read", ("write",)),
+                Stage("read", "stages:read", needs),
             ]
             launcher = WorkerLauncher(environment=dict(os.environ), clock=clock)
             try:
