@@ -13,7 +13,7 @@ from platformops.store.artifacts import Artifacts
 from tests.end_to_end.platform_kit import DIGITS
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
-KILLS = 5
+KILLS = 3
 WORKERS = ("RayTrainWorker", "ray::Map", "ray::Reader", "ImplicitFunc", "run_trial")
 """How Ray titles the processes that train, map, read and try."""
 SPAN_S = 25.0
@@ -78,7 +78,7 @@ def test_a_killed_controller_actor_costs_neither_the_release_nor_a_second_versio
 
 
 def run_under_kills(live, platform, moments, what, *, seed):
-    """Kills five processes of a kind, at random moments, in as many runs as that takes; then a run must finish."""
+    """Kills processes of a kind, at random moments, in as many runs as that takes; then a run must finish."""
     killed, runs = 0, 0
     while killed < KILLS:
         runs += 1
