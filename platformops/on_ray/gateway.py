@@ -1,49 +1,34 @@
-"""The gateway as a detached actor: an HTTP server thread, a thread that reads the store each second, no state.
+"""The gateway as a detached actor: started, found, told of routes, and stopped.
 
-Killed, it comes back on the same port with everything read again. It reserves no CPU, so that it is never in the way
-of placing work.
+Killed, it comes back on the same port with everything read again; nothing that takes long to import is imported here,
+so that it listens again as soon as its process has started. It reserves no CPU, so that it is never in the way of
+placing work.
 """
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import secrets
 import socket
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import ray
-import uvloop
-from ray.serve.exceptions import RayServeException
 
-from platformops.clock import SystemClock
-from platformops.delivery.evidence import Tallies
-from platformops.delivery.records import Route
-from platformops.delivery.systems import load_systems
-from platformops.errors import ClusterError, PlatformError
-from platformops.gateway import router
-from platformops.gateway.access_log import AccessLog
-from platformops.gateway.app import Gateway, Policy
+from platformops.errors import ClusterError
+from platformops.gateway.app import Policy
 from platformops.gateway.protocol import HttpLimits
-from platformops.gateway.served import renew
-from platformops.gateway.server import HttpServer, bind
+from platformops.gateway.server import BACKLOG, bind
 from platformops.home import Home
 from platformops.on_ray.actors import ask, running, stop
-from platformops.on_ray.calls import ReplicaCalls
-from platformops.on_ray.serving import revision_statuses, start_serve
 from platformops.on_ray.session import NAMESPACE, on_this_machine
-from platformops.security.keys import STORED_UNDER
-from platformops.store.open import open_store
+
+if TYPE_CHECKING:
+    from platformops.delivery.evidence import Tallies
+    from platformops.delivery.records import Route
 
 NAME = "platformops-gateway"
-REFRESH_S = 1.0
-OUTAGE_REFRESH_S = 0.2
-"""While a revision has no replica: the moment in which it has one again is waited for."""
 START_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 20.0
-LOG_FILE = "gateway.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,97 +43,39 @@ class Settings:
 
 
 class GatewayProcess:
-    """What runs in the actor: three threads around one `Gateway`."""
+    """What runs in the actor. It listens before it has loaded what answers: clients wait for that second, unrefused."""
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._lock = threading.Lock()
-        self._stopped = threading.Event()
-        self._store = open_store(settings.home.store_url)
-        self._calls = ReplicaCalls(SystemClock(), self._on_memory)
-        self._log = AccessLog(settings.home.logs / LOG_FILE)
-        self._gateway = Gateway(
-            call=self._calls,
-            width=self._calls.width,
-            ready=self._calls.ready,
-            clock=SystemClock(),
-            new_id=new_request_id,
-            policy=settings.policy,
-            observers=(self._log,),
-            store=self._store,
-        )
-        self._server = HttpServer(self._gateway, limits=settings.limits, new_id=new_request_id)
         self._bound = bind(settings.host, settings.port)
-        self.refresh()
-        # What is loaded stays: collections need not look through it for as long as the gateway lives.
-        gc.collect()
-        gc.freeze()
-        self._threads = [
-            threading.Thread(target=self._serve, name="http", daemon=True),
-            threading.Thread(target=self._refresh_always, name="refresh", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._bound.listen(BACKLOG)
+        from platformops.on_ray.gateway_server import GatewayServer
+
+        self._server = GatewayServer(settings, self._bound)
 
     def address(self) -> str:
-        """`http://HOST:PORT` once requests are taken."""
+        """`http://HOST:PORT` once requests are answered."""
         host, port = self._bound.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     def refresh(self) -> None:
-        """Systems, routes, keys and replicas as they are now; what cannot be read now stays as it was."""
-        # With the store away, or a bad record in it, serving goes on with the last world.
-        with contextlib.suppress(PlatformError):
-            systems = [system for system, _ in load_systems(self._store).values()]
-            keys = self._store.scan(STORED_UNDER)
-            with self._lock:
-                self._gateway.world = renew(self._gateway.world, systems, keys)
-        # With Serve's controller away, replicas and handles go on working without it.
-        with contextlib.suppress(PlatformError, RayServeException, ray.exceptions.RayError):
-            statuses = revision_statuses()
-            self._calls.observe(statuses)
-            self._gateway.book.keep_only(statuses)
+        """Systems, routes, keys and replicas as they are now."""
+        self._server.refresh()
 
     def tallies(self) -> Tallies:
         """What was counted of every revision since this process started."""
-        return self._gateway.book.tallies()
-
-    def _on_memory(self, revision: str, node: str, replica: str, resident_bytes: int) -> None:
-        self._gateway.book.sampled(revision, node, replica, resident_bytes)
+        return self._server.tallies()
 
     def set_route(self, route: Route) -> None:
         """The route is in force on return. Raises StoreConflict when a newer one is."""
-        with self._lock:
-            world = self._gateway.world
-            self._gateway.world = replace(world, routes=router.replace(world.routes, route))
+        self._server.set_route(route)
 
     def tokens(self) -> dict[str, int]:
         """System -> token of the route that requests follow now."""
-        return {name: route.token for name, route in self._gateway.world.routes.items()}
+        return self._server.tokens()
 
     def stop(self) -> None:
         """Every accepted request has been answered on return."""
-        self._stopped.set()
-        self._gateway.is_draining = True
         self._server.stop()
-        for thread in self._threads:
-            thread.join(timeout=CALL_TIMEOUT_S)
-        self._log.close()
-
-    def _serve(self) -> None:
-        uvloop.run(self._server.serve(self._bound))
-
-    def _refresh_always(self) -> None:
-        while not self._stopped.wait(OUTAGE_REFRESH_S if self._calls.has_outage else REFRESH_S):
-            self.refresh()
-            self._log.flush()
-            with contextlib.suppress(PlatformError):  # samples are worth less than serving
-                self._gateway.samples.flush()
-
-
-def new_request_id() -> str:
-    """24 hex digits, never taken from a client: it names evidence and labels later."""
-    return secrets.token_hex(12)
 
 
 def start_gateway(settings: Settings) -> str:
@@ -156,6 +83,9 @@ def start_gateway(settings: Settings) -> str:
     actor = running(NAME)
     if actor is not None:
         return str(ask(NAME, actor.address.remote(), START_TIMEOUT_S))
+
+    from platformops.on_ray.serving import start_serve
+
     start_serve()
     settings = replace(settings, port=_free_port(settings.host, settings.port))
     actor = ray.remote(GatewayProcess).options(

@@ -111,7 +111,7 @@ class Reader:
 
     def _sort(self, app: App, rows: Iterable[Row], splits: Mapping[Split, _Split], packed: Packed) -> None:
         """Each row that can be read into its split."""
-        decode, max_pixels, excluded = app.decode, self.max_pixels, self.excluded
+        decode, max_pixels, excluded, shares = app.decode, self.max_pixels, self.excluded, self.split
         for row in rows:
             try:
                 if row.problem:
@@ -124,7 +124,7 @@ class Reader:
             if digest in excluded:
                 packed.dropped += 1
             else:
-                splits[self.forced_split or split_of(digest, self.split)].add(pixels, row, digest)
+                splits[self.forced_split or split_of(digest, shares)].add(pixels, row, digest)
 
 
 @contextmanager
@@ -172,11 +172,14 @@ class _Split:
         if not self._images:
             return
         batch, refused = _transformed(self._app, self._images, self._reader.operations)
-        self._quarantine += [_reason(self._rows[at], error) for at, error in refused.items()]
-        kept = [at for at in range(len(self._rows)) if at not in refused]
+        rows, digests = self._rows, self._digests
+        if refused:
+            self._quarantine += [_reason(rows[at], error) for at, error in refused.items()]
+            kept = [at for at in range(len(rows)) if at not in refused]
+            rows, digests = [rows[at] for at in kept], [digests[at] for at in kept]
         if batch is not None:
             self._write(batch)
-            self._note([self._rows[at] for at in kept], [self._digests[at] for at in kept])
+            self._note(rows, digests)
         self._images, self._rows, self._digests, self._waiting_bytes = [], [], [], 0
 
     def _write(self, batch: Batch) -> None:

@@ -1,0 +1,123 @@
+"""What serves in the gateway's actor: an HTTP server thread, a thread that reads the store each second, no state."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import secrets
+import socket
+import threading
+from dataclasses import replace
+
+import ray
+import uvloop
+from ray.serve.exceptions import RayServeException
+
+from platformops.clock import SystemClock
+from platformops.delivery.evidence import Tallies
+from platformops.delivery.records import Route
+from platformops.delivery.systems import load_systems
+from platformops.errors import PlatformError
+from platformops.gateway import router
+from platformops.gateway.access_log import AccessLog
+from platformops.gateway.app import Gateway
+from platformops.gateway.served import renew
+from platformops.gateway.server import HttpServer
+from platformops.on_ray.calls import ReplicaCalls
+from platformops.on_ray.gateway import CALL_TIMEOUT_S, Settings
+from platformops.on_ray.serving import revision_statuses
+from platformops.security.keys import STORED_UNDER
+from platformops.store.open import open_store
+
+REFRESH_S = 1.0
+OUTAGE_REFRESH_S = 0.2
+"""While a revision has no replica: the moment in which it has one again is waited for."""
+LOG_FILE = "gateway.jsonl"
+
+
+class GatewayServer:
+    """Two threads around one `Gateway`: one answers on `bound`, one reads the store."""
+
+    def __init__(self, settings: Settings, bound: socket.socket) -> None:
+        self._bound = bound
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._store = open_store(settings.home.store_url)
+        self._calls = ReplicaCalls(SystemClock(), self._on_memory)
+        self._log = AccessLog(settings.home.logs / LOG_FILE)
+        self._gateway = Gateway(
+            call=self._calls,
+            width=self._calls.width,
+            ready=self._calls.ready,
+            clock=SystemClock(),
+            new_id=new_request_id,
+            policy=settings.policy,
+            observers=(self._log,),
+            store=self._store,
+        )
+        self._server = HttpServer(self._gateway, limits=settings.limits, new_id=new_request_id)
+        self.refresh()
+        # What is loaded stays: collections need not look through it for as long as the gateway lives.
+        gc.collect()
+        gc.freeze()
+        self._threads = [
+            threading.Thread(target=self._serve, name="http", daemon=True),
+            threading.Thread(target=self._refresh_always, name="refresh", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def refresh(self) -> None:
+        """Systems, routes, keys and replicas as they are now; what cannot be read now stays as it was."""
+        # With the store away, or a bad record in it, serving goes on with the last world.
+        with contextlib.suppress(PlatformError):
+            systems = [system for system, _ in load_systems(self._store).values()]
+            keys = self._store.scan(STORED_UNDER)
+            with self._lock:
+                self._gateway.world = renew(self._gateway.world, systems, keys)
+        # With Serve's controller away, replicas and handles go on working without it.
+        with contextlib.suppress(PlatformError, RayServeException, ray.exceptions.RayError):
+            statuses = revision_statuses()
+            self._calls.observe(statuses)
+            self._gateway.book.keep_only(statuses)
+
+    def tallies(self) -> Tallies:
+        """What was counted of every revision since this process started."""
+        return self._gateway.book.tallies()
+
+    def _on_memory(self, revision: str, node: str, replica: str, resident_bytes: int) -> None:
+        self._gateway.book.sampled(revision, node, replica, resident_bytes)
+
+    def set_route(self, route: Route) -> None:
+        """The route is in force on return. Raises StoreConflict when a newer one is."""
+        with self._lock:
+            world = self._gateway.world
+            self._gateway.world = replace(world, routes=router.replace(world.routes, route))
+
+    def tokens(self) -> dict[str, int]:
+        """System -> token of the route that requests follow now."""
+        return {name: route.token for name, route in self._gateway.world.routes.items()}
+
+    def stop(self) -> None:
+        """Every accepted request has been answered on return."""
+        self._stopped.set()
+        self._gateway.is_draining = True
+        self._server.stop()
+        for thread in self._threads:
+            thread.join(timeout=CALL_TIMEOUT_S)
+        self._log.close()
+
+    def _serve(self) -> None:
+        uvloop.run(self._server.serve(self._bound))
+
+    def _refresh_always(self) -> None:
+        while not self._stopped.wait(OUTAGE_REFRESH_S if self._calls.has_outage else REFRESH_S):
+            self.refresh()
+            self._log.flush()
+            with contextlib.suppress(PlatformError):  # samples are worth less than serving
+                self._gateway.samples.flush()
+
+
+def new_request_id() -> str:
+    """24 hex digits, never taken from a client: it names evidence and labels later."""
+    return secrets.token_hex(12)
