@@ -58,8 +58,10 @@ _PREDICT_BODY = {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
+                "description": "Each part is an image, whatever its name.",
                 "properties": {"images": {"type": "array", "items": _FILE, "minItems": 1}},
                 "required": ["images"],
+                "additionalProperties": _FILE,
             }
         },
     },

@@ -16,6 +16,7 @@ import pytest
 
 from platformops.on_ray.cluster import free_port
 from tests.end_to_end.platform_kit import DIGITS, PROJECT, Platform
+from tests.faults.processes import command_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 MARK = "PLATFORMOPS_TEST_CLUSTER"
@@ -132,7 +133,7 @@ def test_up_serves_on_a_running_cluster_of_two_nodes_and_down_leaves_it_running(
     assert len(platform.json("status")["nodes"]) == 2
     stopped = platform.json("down")
     assert stopped["systems"] == ["digits"]
-    names = [" ".join(p.cmdline()) for p in two_nodes.processes()]
+    names = [command_of(p) for p in two_nodes.processes()]
     assert sum("raylet/raylet" in name for name in names) == 2, "the cluster is not ours to stop"
     assert not [name for name in names if "GatewayProcess" in name or "ControllerProcess" in name]
 

@@ -5,12 +5,12 @@ import random
 import signal
 import time
 
-import psutil
 import pytest
 
 from platformops.registry.registry import list_versions
 from platformops.store.artifacts import Artifacts
 from tests.end_to_end.platform_kit import DIGITS
+from tests.faults.processes import command_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 KILLS = 3
@@ -119,10 +119,3 @@ def is_one(command, what):
             kind in command for kind in ("RayTrainWorker", "ray::Reader", "ray::Map", "run_trial", "ImplicitFunc")
         )
     return what in command
-
-
-def command_of(process):
-    try:
-        return " ".join(process.cmdline())
-    except psutil.Error:
-        return ""

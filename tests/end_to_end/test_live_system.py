@@ -9,10 +9,10 @@ import time
 import urllib.error
 import urllib.request
 
-import psutil
 import pytest
 
 from tests.end_to_end.platform_kit import DIGITS
+from tests.faults.processes import command_of
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(900)]
 
@@ -111,20 +111,13 @@ def test_more_than_the_cluster_has_is_refused_before_anything_runs(live, wish, f
 
 @pytest.mark.parametrize("name", ["ControllerProcess", "GatewayProcess"])
 def test_controller_and_gateway_come_back_when_killed(live, name):
-    (before,) = [p for p in live.cluster_processes() if name in " ".join(p.cmdline())]
+    (before,) = [p for p in live.cluster_processes() if name in command_of(p)]
     os.kill(before.pid, signal.SIGKILL)
 
     def has_returned():
-        found = [p for p in live.cluster_processes() if name in " ".join(_command(p))]
+        found = [p for p in live.cluster_processes() if name in command_of(p)]
         return found and found[0].pid != before.pid
 
     until(has_returned, within_s=60, what=f"a new {name}")
     sample = re.search(r"@(\S+)", live.run("up", DIGITS).stdout).group(1)
     assert live.json("predict", "digits", sample)["predictions"]
-
-
-def _command(process):
-    try:
-        return process.cmdline()
-    except psutil.Error:
-        return []

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+
 from platformops.pipeline.process import children_of
 
 
@@ -18,6 +20,14 @@ def below(pid: int) -> list[int]:
     for child in children_of(pid):
         found += [child, *below(child)]
     return found
+
+
+def command_of(process: psutil.Process) -> str:
+    """Its command line; empty once it has ended."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def is_gone(pid: int) -> bool:

@@ -10,6 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.faults.processes import command_of
+
 
 @pytest.fixture(scope="session")
 def ray_cluster():
@@ -67,7 +69,7 @@ def _stop(root):
 
         serve.shutdown()
     ray.shutdown()
-    left = [p for p in psutil.Process(os.getpid()).children(recursive=True) if str(root) in " ".join(p.cmdline())]
+    left = [p for p in psutil.Process(os.getpid()).children(recursive=True) if str(root) in command_of(p)]
     for process in left:
         process.kill()
     psutil.wait_procs(left, timeout=5)

@@ -14,6 +14,7 @@ import pytest
 from platformops.delivery.records import RevisionState as S
 from platformops.delivery.records import Route
 from platformops.errors import ClusterError, StoreConflict
+from tests.faults.processes import command_of
 from tests.ray.serving_kit import Place, await_true, png, publish_model, remove_revisions
 
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
@@ -154,7 +155,7 @@ def replica_pids():
     return [
         p.pid
         for p in psutil.Process().children(recursive=True)
-        if "ReplicaProcess" in " ".join(p.cmdline()) or p.name().startswith("ray::ServeReplica")
+        if "ReplicaProcess" in command_of(p) or p.name().startswith("ray::ServeReplica")
     ]
 
 
