@@ -56,7 +56,7 @@ class Tally:
     deadlines: int = 0
     """Of failures."""
     latencies: Mapping[int, int] = field(default_factory=dict)
-    """Bucket -> calls. Requests that travel together share their fate and count once."""
+    """Bucket -> calls of users, one request each, beside which no copy ran."""
     compared: int = 0
     """Copies that both revisions answered."""
     disagreements: int = 0

@@ -108,8 +108,9 @@ def weights(rollout: Rollout) -> Mapping[str, float]:
 
 
 def shadow(rollout: Rollout) -> str:
-    """The revision that gets copies of requests: the candidate while it has less than everything."""
-    is_copied = rollout.state in SPLIT and SHADOW in rollout.steps and rollout.step < len(rollout.steps) - 1
+    """The revision that gets copies of requests: the candidate at the step `shadow`. Later its own users show how it
+    does, and copies would only slow everybody."""
+    is_copied = rollout.state in SPLIT and rollout.steps[rollout.step] == SHADOW
     return rollout.candidate.name if is_copied and rollout.stable else ""
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from platformops.delivery.records import Route
 from platformops.gateway.batching import FIRST_ATTEMPT_SHARE, QueueFull
 from platformops.gateway.call import Answer
-from platformops.gateway.evidence import Book
+from platformops.gateway.evidence import Book, Copying
 
 CANARY_SHARE = 0.5
 """Of a request's time limit: then there is as much left for stable. Whoever takes longer, stable too, has failed as far
@@ -73,9 +73,12 @@ class Circuit:
 class Canary:
     """Answers the requests of systems that have, or may have, two revisions. Use from one event loop."""
 
-    def __init__(self, book: Book, is_busy: Callable[[str], bool], answered_too: AnsweredToo) -> None:
-        """`is_busy` tells whether requests already wait for a revision; `answered_too` is told what copies became."""
-        self._book, self._is_busy, self._answered_too = book, is_busy, answered_too
+    def __init__(
+        self, book: Book, is_busy: Callable[[str], bool], answered_too: AnsweredToo, copying: Copying
+    ) -> None:
+        """`is_busy` tells whether requests already wait for a revision; `answered_too` is told what copies became, and
+        `copying` when they begin and end."""
+        self._book, self._is_busy, self._answered_too, self._copying = book, is_busy, answered_too, copying
         self._circuits: dict[str, Circuit] = {}
         self._copies: set[asyncio.Task[None]] = set()
 
@@ -142,9 +145,11 @@ class Canary:
         revision = door.route.shadow
         if len(self._copies) >= MOST_COPIES or self._is_busy(door.stable) or self._is_busy(revision):
             return
+        self._copying.begin()
         task = asyncio.get_running_loop().create_task(self._compare(door, revision, item, answer))
         self._copies.add(task)
         task.add_done_callback(self._copies.discard)
+        task.add_done_callback(self._copying.end)
 
     async def _compare(self, door: Door, revision: str, item: bytes, by_stable: Answer) -> None:
         deadline = asyncio.get_running_loop().time() + door.limit_s

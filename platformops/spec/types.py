@@ -170,7 +170,7 @@ class MarginsSpec(Spec):
 
 
 class ReleaseSpec(Spec):
-    steps: Annotated[tuple[str, ...], _accepted_by(release_weights)] = ("100%",)
+    steps: Annotated[tuple[str, ...], _accepted_by(release_weights)] = ("shadow", "1%", "10%", "50%", "100%")
     """`shadow` and rising percentages that end at 100%. The first release of a system goes to 100% at once."""
     false_alarms: Percentage = "5%"
     """Of harmless releases, those that may be stopped; of all guards together, however often they are asked."""
