@@ -126,7 +126,8 @@ def _needs_deploy(seen: RevisionStatus, now: float) -> bool:
 
 def _aliases(system: System, rollout: Rollout | None, observed: Observed) -> tuple[SetAlias, ...]:
     """`champion` is what is stable; `candidate` what was last offered, whatever became of it."""
-    wanted = {"champion": system.stable, "candidate": rollout.candidate if rollout else None}
+    is_offered = rollout is not None and rollout.kind is not RolloutKind.DRILL
+    wanted = {"champion": system.stable, "candidate": rollout.candidate if rollout and is_offered else None}
     return tuple(
         SetAlias(revision.model, alias, revision.version, expect=seen.token if seen else NOBODY)
         for alias, revision in wanted.items()
@@ -136,7 +137,7 @@ def _aliases(system: System, rollout: Rollout | None, observed: Observed) -> tup
 
 def _verdicts(rollout: Rollout | None, observed: Observed) -> tuple[MarkVersion, ...]:
     """What the last release of a version found out; an aborted one found out nothing, nor one that met a bad node."""
-    if rollout is None or rollout.state not in _JUDGED or rollout.kind is RolloutKind.ROLLBACK or rollout.node:
+    if rollout is None or rollout.state not in _JUDGED or rollout.kind is not RolloutKind.RELEASE or rollout.node:
         return ()
     failed = tuple(g.name for g in rollout.gates if not g.passed)
     harmed = rollout.state is RolloutState.ROLLED_BACK and not failed

@@ -13,6 +13,15 @@ from platformops.store.records import Json, JsonObject
 
 
 @dataclass(frozen=True, slots=True)
+class Planted:
+    """A defect that a drill plants in a copy of the live model. Nothing but a drill makes one: no spec can name it."""
+
+    defect: str
+    size: float
+    """How much of it: a share, seconds or bytes, as the defect has it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Revision:
     """One model version together with how it is served: what one Serve application runs."""
 
@@ -33,6 +42,7 @@ class Revision:
     """Fingerprint of the evaluation step: predictions, metrics and the rows that parity replays."""
     evaluation_digest: str = ""
     classes: tuple[str, ...] = ()
+    planted: Planted | None = None
 
     @property
     def name(self) -> str:
@@ -179,6 +189,8 @@ class RolloutKind(Enum):
     RELEASE = "release"
     ROLLBACK = "rollback"
     """Back to a revision that was stable before: it is not judged again."""
+    DRILL = "drill"
+    """Of a copy of stable with a planted defect: judged like a release, and never promoted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,6 +186,9 @@ def _shifting(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
 
 def _stepped(rollout: Rollout, outcome: baking.Outcome, now: float) -> Rollout:
     judged = replace(rollout, gates=(*baking.kept(rollout), *outcome.results))
+    is_last = rollout.step == len(rollout.steps) - 2
+    if outcome.event is E.STEP_PASSED and is_last and rollout.kind is RolloutKind.DRILL:
+        return moved(judged, E.ABORT, f"no gate and no guard stopped it: {outcome.reason}", now)
     if outcome.event is E.STEP_PASSED:
         judged = replace(judged, step=rollout.step + 1)
     return moved(judged, outcome.event, outcome.reason, now)

@@ -73,9 +73,7 @@ class Circuit:
 class Canary:
     """Answers the requests of systems that have, or may have, two revisions. Use from one event loop."""
 
-    def __init__(
-        self, book: Book, is_busy: Callable[[str], bool], answered_too: AnsweredToo, copying: Copying
-    ) -> None:
+    def __init__(self, book: Book, is_busy: Callable[[str], bool], answered_too: AnsweredToo, copying: Copying) -> None:
         """`is_busy` tells whether requests already wait for a revision; `answered_too` is told what copies became, and
         `copying` when they begin and end."""
         self._book, self._is_busy, self._answered_too, self._copying = book, is_busy, answered_too, copying

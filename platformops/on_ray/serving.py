@@ -25,7 +25,7 @@ from platformops.delivery.records import Revision, RevisionState, RevisionStatus
 from platformops.errors import ClusterError
 from platformops.gateway.served import limits_of
 from platformops.home import Home
-from platformops.on_ray import replica
+from platformops.on_ray import defects, replica
 from platformops.on_ray.autoscaling import ITEMS, QUEUED
 from platformops.on_ray.calls import Origin, Row
 from platformops.spec.types import ServeSpec
@@ -59,6 +59,8 @@ class ReplicaProcess:
         from pathlib import Path
 
         loaded = revision_from(revision)
+        if loaded.planted:
+            defects.start_with(loaded.planted)
         limits = limits_of(loaded.options)
         self._workload = replica.Workload(SystemClock(), timeout_s=limits.timeout_s)
         self._thread = ThreadPoolExecutor(1, "predict")
@@ -67,6 +69,10 @@ class ReplicaProcess:
         artifacts = Artifacts(artifacts_url, cache=Path(cache))
         self._pace = replica.Pace()
         self._served = replica.load(loaded, limits, artifacts, threads=threads_of(limits))
+        self._answer: defects.Answering = replica.answer
+        if loaded.planted:
+            self._served = defects.served_with(loaded.planted, self._served)
+            self._answer = defects.answering_with(loaded.planted)
         # What is loaded stays: collections need not look through it for as long as the replica lives.
         gc.collect()
         gc.freeze()
@@ -78,9 +84,9 @@ class ReplicaProcess:
         try:
             # A batch in the other thread goes first: two at once would only slow each other down.
             if self._pace.is_short(items) and self._workload.num_batches == 1:
-                answers = replica.answer(self._served, items)
+                answers = self._answer(self._served, items)
             else:
-                answers = await loop.run_in_executor(self._thread, replica.answer, self._served, items)
+                answers = await loop.run_in_executor(self._thread, self._answer, self._served, items)
         finally:
             self._workload.end(ticket, len(items))
             self._pace.note(len(items), loop.time() - begin_s)
