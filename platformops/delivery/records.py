@@ -124,6 +124,30 @@ class ParityReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What the candidate did beside stable before it had traffic."""
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Kinds of its answers' fields by path; empty when it gave no answer."""
+    stable_fields: Mapping[str, str] = field(default_factory=dict)
+    transformed: int = 0
+    """Rows whose input to the model was compared with that of training; 0 where the evaluation kept none."""
+    differing: tuple[str, ...] = ()
+    """Ids of those of them that are made other numbers."""
+    asked: int = 0
+    """Of the candidate, several at a time."""
+    answered: int = 0
+    p99_ms: float = 0.0
+    pairs: int = 0
+    """Requests of candidate and stable beside each other."""
+    slower: int = 0
+    """Of pairs: the candidate took longer by more than the margin."""
+    problem: str = ""
+    memory_bytes: tuple[int, int] = (0, 0)
+    """Resident in one replica half-way and at the end of the load; 0 where that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
     """What the candidate's real endpoint did with held-out rows."""
 
@@ -134,6 +158,7 @@ class Replay:
     parity: ParityReport | None
     problem: str = ""
     """Of the first request that was not answered."""
+    rehearsal: Rehearsal | None = None
 
 
 class ExaminationKind(Enum):

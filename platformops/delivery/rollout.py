@@ -142,7 +142,8 @@ def _verifying(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
     if rollout.kind is RolloutKind.ROLLBACK:
         return Decided(moved(rollout, E.GATE_PASSED, f"{name} was stable before and is not judged again", now))
     if evidence.replay is not None:
-        return _judge(rollout, gate.judge_endpoint(rollout.conditions, evidence.replay), now, "may have traffic")
+        results = gate.judge_endpoint(rollout.conditions, evidence.replay, rollout.terms.latency_margin)
+        return _judge(rollout, results, now, "may have traffic")
     if seen.state is RevisionState.FAILED:
         return _refuse(rollout, "servable", f"{name} died while it was verified: {seen.reason}", now)
     examine = _examine(rollout) if seen.state is RevisionState.READY else ()

@@ -10,7 +10,7 @@ import asyncio
 import gc
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -28,6 +28,7 @@ from platformops.home import Home
 from platformops.on_ray import defects, replica
 from platformops.on_ray.autoscaling import ITEMS, QUEUED
 from platformops.on_ray.calls import Origin, Row
+from platformops.on_ray.rehearsal import Probed
 from platformops.spec.types import ServeSpec
 from platformops.store.artifacts import Artifacts
 from platformops.store.records import JsonObject
@@ -48,6 +49,7 @@ SCALE_UP_DELAY_S = 3.0
 SCALE_DOWN_DELAY_S = 60.0
 FULL_SHARE = 0.5
 """Of a batch: with more than that in flight for each replica, another one shortens the wait."""
+PROBE_TIMEOUT_S = 20.0
 FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
 DELETING = "DELETING"
 
@@ -92,6 +94,12 @@ class ReplicaProcess:
             self._pace.note(len(items), loop.time() - begin_s)
         origin = (self._node, self._replica, replica.resident_bytes())
         return origin, [(a.status, a.json, a.code, a.message, a.model_version) for a in answers]
+
+    async def probe(self, items: list[bytes]) -> tuple[str, int, list[str]]:
+        """This replica, its resident bytes, and digests of what it makes of each item before the model."""
+        loop = asyncio.get_running_loop()
+        digests = await loop.run_in_executor(self._thread, replica.digests, self._served, items)
+        return self._replica, replica.resident_bytes(), digests
 
     async def check_health(self) -> None:
         stuck_s = self._workload.stuck_s()
@@ -192,6 +200,16 @@ def revision_statuses() -> Mapping[str, RevisionStatus]:
 
 def revision_status(name: str) -> RevisionStatus:
     return revision_statuses().get(name, RevisionStatus(RevisionState.ABSENT))
+
+
+def probed(name: str, items: Sequence[bytes]) -> Probed:
+    """What one replica of a revision says of itself and makes of `items`. Raises ClusterError when none does."""
+    try:
+        asked = serve.get_app_handle(name).options(method_name="probe").remote(list(items))
+        told, resident_bytes, digests = asked.result(timeout_s=PROBE_TIMEOUT_S)
+    except (RayServeException, ray.exceptions.RayError, TimeoutError) as error:
+        raise ClusterError(f"{name} does not answer: {error}", remedy="look at `ray status`") from error
+    return Probed(told, resident_bytes, tuple(digests))
 
 
 def _applications() -> Mapping[str, ApplicationStatusOverview]:
