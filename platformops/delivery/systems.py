@@ -35,6 +35,10 @@ def ledger_key(rollout: Rollout) -> str:
     return f"evidence/{rollout.system}/{numbered(rollout.number)}"
 
 
+def watch_key(rollout: Rollout) -> str:
+    return f"watch/{rollout.system}/{numbered(rollout.number)}"
+
+
 def queue_key(system: str) -> str:
     return f"queue/{system}"
 
