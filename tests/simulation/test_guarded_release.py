@@ -358,6 +358,42 @@ def test_a_controller_killed_at_random_points_ends_the_release_as_it_would_have(
     assert rollout.state is (S.PROMOTED if candidate == Profile() else S.ROLLED_BACK)
 
 
+QUICK = {"steps": ("shadow", "50%", "100%"), "min_bake": "1s", "margins": {"errors": "5%", "latency": "50%"}}
+STORIES = {
+    "good": (Profile(), None, "promoted"),
+    "errors": (Profile(errors=0.3), None, "rolled_back"),
+    "wrong answers": (Profile(), Script(wrong={"img-r2"}), "refused"),
+    "crash loop": (Profile(crashes_after=50), None, "rolled_back"),
+}
+
+
+@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize("quarter", range(5))
+def test_a_controller_killed_at_any_of_a_hundred_random_points_ends_the_release_as_it_would_have(story, quarter):
+    """Five points a case, between any two operations of store and cluster from the request to its end."""
+    candidate, script, expected = STORIES[story]
+
+    def released(kill_at):
+        world = guarded(candidate=candidate, script=script, release=QUICK, rate=200.0)
+        offset = world.touches
+        world.kill_at = {offset + kill_at} if kill_at else set()
+        while is_running(rollout_of(world)):
+            world.turn()
+        ended_at = world.touches - offset
+        return world, world.until_settled(), ended_at
+
+    undisturbed, rollout, last = released(0)
+    assert rollout.state.value == expected
+    luck = random.Random(f"{story}{quarter}")
+    for point in luck.sample(range(1, last), 5):
+        world, again, _ = released(point)
+        assert world.kills == 1
+        assert (again.state, again.candidate, again.stable) == (rollout.state, rollout.candidate, rollout.stable), point
+        assert world.system.stable == undisturbed.system.stable, point
+        told = [d.decision for d in explain(world.store, again.name)]
+        assert told == [d.decision for d in explain(undisturbed.store, rollout.name)], point
+
+
 def test_who_watches_sees_evidence_exposure_and_what_is_missing():
     world = guarded(release={"steps": ("10%", "100%")})
     until(world, S.SHIFTING)
