@@ -2,7 +2,8 @@
 
     python benchmarks/release_drills.py [--short]
 
-`--short` drills those that are caught before traffic.
+Afterwards an equal model is released on the same terms: guards that stop everything would stop it, too. `--short`
+drills only defects that are caught before traffic, and leaves that release out.
 """
 
 from __future__ import annotations
@@ -14,11 +15,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.release_site import SYSTEM, machine, site, wanted
+from benchmarks.release_site import SYSTEM, Site, machine, site, wanted
 
 SHORT = ("load-error", "errors", "nan-outputs", "permuted-labels")
 RATE_PER_S, CONNECTIONS = 80.0, 2
 TARGETS = {"stopped": "== defects", "requests_lost": "== 0", "seconds_to_stable_max": "<= 2"}
+
+
+def _equal(made: Site) -> str:
+    """What became of a release of the live model's twin."""
+    rollout = made.ended(made.release(made.version(2, seed=1), wanted(min_bake="2s")))
+    print(f"an equal model: {rollout.state.value}: {rollout.reason}", flush=True)
+    return rollout.state.value
 
 
 def main() -> int:
@@ -46,21 +54,24 @@ def main() -> int:
                     f"{case.exposure_ratio:>9.3%} {case.requests_lost:>5} {case.to_stable_s:>13.2f} s",
                     flush=True,
                 )
-            requests = load.seen.requests
+            equal = "" if asked.short or asked.defect else _equal(made)
+            requests, lost = load.seen.requests, len(load.seen.lost)
         broken = made.settled()
     figures = {
         "defects": len(cases),
         "stopped": sum(bool(case.caught_by) for case in cases),
-        "requests_lost": sum(case.requests_lost for case in cases),
+        "requests_lost": lost,
         "seconds_to_stable_max": max(case.to_stable_s for case in cases),
         "requests": requests,
         "broken_invariants": len(broken),
+        **({"equal_model": equal} if equal else {}),
         **machine(),
     }
     for problem in broken:
         print(f"after the drills: {problem}")
-    is_safe = figures["requests_lost"] == 0 and figures["seconds_to_stable_max"] <= 2.0
-    passed = figures["stopped"] == figures["defects"] and is_safe and not broken
+    is_safe = lost == 0 and all(case.to_stable_s <= 2.0 for case in cases)
+    is_fair = equal in ("", "promoted")
+    passed = figures["stopped"] == figures["defects"] and is_safe and is_fair and not broken
     print(json.dumps({"name": "release_drills", "figures": figures, "targets": TARGETS, "passed": passed}))
     return 0 if passed else 1
 

@@ -60,15 +60,15 @@ class Site:
         self.token = key.token
         self.address = ""
 
-    def version(self, number: int) -> ModelVersion:
-        """A registered version: a small CNN fitted to scikit-learn's digits with a seed of its own."""
+    def version(self, number: int, *, seed: int | None = None) -> ModelVersion:
+        """A registered version: a small CNN fitted to scikit-learn's digits with a seed of its own, or a given one."""
         from sklearn.datasets import load_digits
 
         found = load_digits()
         images = (found.images * 15.9).astype(np.uint8)[..., np.newaxis]
         order = np.random.default_rng(0).permutation(len(images))
         rest, held_out = order[:1400], order[1400:]
-        model = _fitted(images[rest], found.target[rest], seed=number)
+        model = _fitted(images[rest], found.target[rest], seed=number if seed is None else seed)
         return self._registered(number, model, images[held_out], found.target[held_out])
 
     def _registered(
@@ -204,9 +204,10 @@ def _fitted(images: np.ndarray, labels: np.ndarray, *, seed: int) -> torch.nn.Mo
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.003)
     inputs, targets = torch.from_numpy(images), torch.from_numpy(labels.astype(np.int64))
     for _ in range(EPOCHS):
-        for batch in torch.randperm(len(inputs)).split(64):
+        for batch in torch.split(torch.randperm(len(inputs)), 64):
             optimizer.zero_grad()
-            torch.nn.functional.cross_entropy(model(inputs[batch]), targets[batch]).backward()
+            loss = torch.nn.functional.cross_entropy(model(inputs[batch]), targets[batch])
+            torch.autograd.backward(loss)
             optimizer.step()
     return model.eval()
 

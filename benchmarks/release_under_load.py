@@ -16,14 +16,19 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.release_site import SYSTEM, Site, machine, site, wanted
 
+if TYPE_CHECKING:
+    from platformops.delivery.records import Rollout
+
+Watching = Callable[["Rollout"], None]
 RATE_PER_S, CONNECTIONS = 60.0, 3
 PATIENCE_S = 20.0
 """A client tries a broken connection again for so long; that it had to is counted beside."""
@@ -77,16 +82,15 @@ def main() -> int:
             print(f"{'while':<52} {'requests':>8} {'failed':>6} {'interrupted':>11} {'seconds':>8}")
             if not is_short:
                 with phase("deploy, every step, promotion"):
-                    expect(made, made.ended(made.release(versions.pop(0), spec)), "promoted")
+                    expect(made.ended(made.release(versions.pop(0), spec)), "promoted")
                 with phase("rollback to what is still warm"):
                     expect(
-                        made,
                         made.ended(orders.roll_back(made.store, SYSTEM, who="ada", now=made.clock.now())),
                         "promoted",
                     )
             with phase("a release whose controller is killed at each step"):
                 killed = killing_controller(made)
-                expect(made, made.ended(made.release(versions[0], spec), watch=killed), "promoted")
+                expect(made.ended(made.release(versions[0], spec), watch=killed), "promoted")
             with phase("SIGKILL of a stable replica"):
                 kill_replica(made, stable_name(made))
                 until_replicas(made, stable_name(made), 2)
@@ -122,22 +126,16 @@ def print_phase(seen: Phase) -> None:
     )
 
 
-def expect(made: Site, rollout: object, state: str) -> None:
-    from platformops.delivery.records import Rollout
-
-    assert isinstance(rollout, Rollout)
+def expect(rollout: Rollout, state: str) -> None:
     if rollout.state.value != state:
         print(f"{rollout.name} is {rollout.state.value}: {rollout.reason}")
 
 
-def killing_controller(made: Site) -> object:
+def killing_controller(made: Site) -> Watching:
     """Kills the controller once at each step that the rollout reaches."""
     killed: set[str] = set()
 
-    def watch(rollout: object) -> None:
-        from platformops.delivery.records import Rollout
-
-        assert isinstance(rollout, Rollout)
+    def watch(rollout: Rollout) -> None:
         at = f"{rollout.state.value} {rollout.steps[rollout.step]}"
         if at not in killed:
             killed.add(at)
@@ -147,21 +145,19 @@ def killing_controller(made: Site) -> object:
     return watch
 
 
-def killing_canary(made: Site, name: str) -> object:
+def killing_canary(made: Site, name: str) -> Watching:
     """Kills one replica of the candidate at the first step at which it has users, then rolls back."""
     from platformops.delivery import orders
-    from platformops.delivery.records import Rollout
-    from platformops.errors import StoreConflict
+    from platformops.errors import InvalidTransition, StoreConflict, UserError
 
     killed: list[float] = []
 
-    def watch(rollout: object) -> None:
-        assert isinstance(rollout, Rollout)
+    def watch(rollout: Rollout) -> None:
         if not killed and rollout.steps[rollout.step] == "50%" and rollout.routed_at:
             killed.append(time.monotonic())
             kill_replica(made, name)
         if killed and time.monotonic() - killed[0] > 5.0:
-            with contextlib.suppress(StoreConflict, Exception):
+            with contextlib.suppress(StoreConflict, InvalidTransition, UserError):
                 orders.abort(made.store, SYSTEM, who="ada", now=made.clock.now())
 
     return watch

@@ -78,7 +78,7 @@ def drill(
     if json_:
         print_json({"system": system, **document})
     else:
-        _print(cases, system)
+        _print(cases)
     if not document["passed"]:
         raise typer.Exit(1)
 
@@ -124,7 +124,7 @@ def _ended_by_signals() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _print(cases: Sequence[Case], system: str) -> None:
+def _print(cases: Sequence[Case]) -> None:
     from platformops.cli.output import next_step, print_table, say
 
     rows = [
@@ -141,4 +141,4 @@ def _print(cases: Sequence[Case], system: str) -> None:
     print_table(("defect", "caught by", "after requests", "exposure", "lost", "back on stable"), rows)
     caught = sum(bool(case.caught_by) for case in cases)
     say(f"\n{caught} of {len(cases)} defects were stopped; {sum(c.requests_lost for c in cases)} requests were lost")
-    next_step(f"platformops why {system}")
+    next_step("platformops status")
