@@ -8,6 +8,7 @@ import pytest
 
 from platformops.delivery.evidence import total
 from platformops.delivery.records import Route
+from platformops.gateway import canary
 from platformops.gateway.call import Answer, ReplicaDied
 from platformops.gateway.canary import OPEN_AFTER, OPEN_S, Circuit
 from platformops.gateway.evidence import Book
@@ -79,7 +80,7 @@ def test_a_candidate_that_hangs_costs_half_the_time_limit_at_most():
 def test_stable_is_held_to_the_same_limit_as_the_candidate():
     """Else a model that is slow in both versions would look worse in the new one."""
     door = opened(shadow=True, serve={"timeout_s": 1.0, "slo": {"p99_ms": 50.0, "errors": "0.1%"}})
-    door.gateway._predicting._canary._is_busy = lambda revision: True
+    door.gateway._predicting._canary._copy = lambda *request: None
 
     async def slowly(items):
         await asyncio.sleep(0.6)
@@ -188,12 +189,13 @@ def test_a_copy_that_fails_is_a_failure_that_no_user_sees(outcome):
     assert (seen.copies, seen.failures, seen.compared) == (1, 1, 0)
 
 
-def test_while_requests_wait_no_copies_are_made():
+def test_while_requests_wait_copies_are_made_now_and_then_only(monkeypatch):
+    monkeypatch.setattr(canary, "TRICKLE_S", 3600.0)
     door = opened(shadow=True)
     door.gateway._predicting._canary._is_busy = lambda revision: True
-    ask_and_wait(door)
-    assert counted(door, CANDIDATE).copies == 0
-    assert counted(door, "digits-r1").requests == 1
+    ask_and_wait(door, times=5)
+    assert counted(door, CANDIDATE).copies == 1, "none would hold the release of a busy system for ever"
+    assert counted(door, "digits-r1").requests == 5
 
 
 def test_a_circuit_opens_after_failures_in_a_row_and_tries_again_now_and_then():
