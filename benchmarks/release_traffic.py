@@ -83,9 +83,10 @@ class Traffic:
         for name, count in zip(names, self.luck.multinomial(arrived, shares).tolist(), strict=True):
             if count:
                 self.exposed[name] = self.exposed.get(name, 0) + count
-                self._count(name, count, seconds, is_copy=False)
+                is_timed = not route.shadow  # beside copies nothing is timed
+                self._count(name, count, seconds, is_copy=False, is_timed=is_timed)
                 if route.shadow and name != route.shadow:
-                    self._count(route.shadow, count, seconds, is_copy=True)
+                    self._count(route.shadow, count, seconds, is_copy=True, is_timed=is_timed)
 
     def asked(self, name: str) -> int:
         """Requests and copies that a revision got."""
@@ -104,7 +105,7 @@ class Traffic:
     def _life(self, name: str) -> Life:
         return self._lives.setdefault(name, Life())
 
-    def _count(self, name: str, count: int, seconds: float, *, is_copy: bool) -> None:
+    def _count(self, name: str, count: int, seconds: float, *, is_copy: bool, is_timed: bool) -> None:
         profile, life, luck = self._profile(name), self._life(name), self.luck
         life.asked += count
         failures = int(luck.binomial(count, min(1.0, profile.errors + profile.deadlines)))
@@ -117,7 +118,7 @@ class Traffic:
             copies=count if is_copy else 0,
             failures=failures,
             deadlines=late,
-            latencies=self._latencies(profile, count - failures),
+            latencies=self._latencies(profile, count - failures) if is_timed else {},
             compared=compared,
             disagreements=int(luck.binomial(compared, profile.disagreement)),
             pairs=pairs,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Protocol, assert_never
 
 from platformops.clock import Clock
-from platformops.delivery import reconcile
+from platformops.delivery import reconcile, watching
 from platformops.delivery.decisions import decision_puts, decisions_on
 from platformops.delivery.documents import rollout_json, system_json
 from platformops.delivery.evidence import Tallies
@@ -39,12 +39,15 @@ from platformops.delivery.systems import (
     ledger_key,
     load_ledger,
     load_queued,
+    load_rollout,
     load_systems,
     newest_rollout,
     queue_key,
     rollout_key,
     system_key,
+    watch_key,
 )
+from platformops.delivery.watch_documents import watch_from, watch_json
 from platformops.errors import LeaseLost, PlatformError, StoreConflict
 from platformops.registry.records import Verdicts
 from platformops.registry.registry import aliases, get_verdicts, mark_verdicts, set_alias
@@ -121,6 +124,10 @@ class Watched:
     queued: Rollout | None = None
     """A release that waits for the newest to end."""
     queued_version: int = ABSENT
+    brought: Rollout | None = None
+    """The release that made the stable version so, while that is watched; its account is then `ledger`."""
+    watch: watching.Watch | None = None
+    watch_version: int = ABSENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +177,8 @@ def tick(snapshot: Snapshot, now: float) -> Tick:
 def _tick_system(watched: Watched, snapshot: Snapshot, now: float) -> Tick:
     if watched.queued and watched.system.wanted == "up" and not is_running(watched.rollout):
         return _start_queued(watched, watched.queued, now)
+    if watched.brought and watched.system.wanted == "up" and not is_running(watched.rollout):
+        return _watch_over(watched, watched.brought, snapshot.tallies, now)
     before, ledger = watched.rollout, _account(watched, snapshot.tallies, now)
     decided = decide(before, _evidence(watched, ledger, snapshot.watched_since), now) if before else None
     rollout = decided.rollout if decided else None
@@ -196,6 +205,30 @@ def _start_queued(watched: Watched, waiting: Rollout, now: float) -> Tick:
         Put(rollout_key(started), rollout_json(started), expect=ABSENT),
     )
     return Tick(puts, decisions_on(started, now), (), reconcile.status(system, started, watched.observed))
+
+
+def _watch_over(watched: Watched, brought: Rollout, tallies: Sequence[Tallies], now: float) -> Tick:
+    """Upkeep while nothing is released, and what the watch over the stable version comes to."""
+    system, last = watched.system, watched.rollout
+    assert last, "what was brought was asked for"
+    watch = watched.watch or watching.begun(brought, watched.ledger, tallies, now)
+    watch = watching.added(watch, tallies, brought.terms, now)
+    harm = watching.found(watch, brought.terms) if not watch.alarm else None
+    back = watching.sent_back(brought, last, harm, now) if harm else None
+    decisions: tuple[Decision, ...] = decisions_on(back, now) if back else ()
+    if harm and not back:
+        watch = replace(watch, alarm=watching.alarm_of(brought, harm))
+        subjects = (system.name, brought.candidate.version_name)
+        decisions = tuple(Decision(s, "raised an alarm", watch.alarm, (), "", now) for s in subjects)
+    puts = []
+    if watching.is_due(watch, watched.watch, is_news=harm is not None):
+        puts.append(Put(watch_key(brought), watch_json(watch), expect=watched.watch_version))
+    if back:
+        puts.append(Put(rollout_key(back), rollout_json(back), expect=ABSENT))
+    actions = () if back else reconcile.upkeep(system, last, watched.observed, now)
+    status = reconcile.status(system, last, watched.observed)
+    status = {**status, "reason": watch.alarm or status["reason"]}
+    return Tick(tuple(puts), decisions, actions, status)
 
 
 def _account(watched: Watched, tallies: Sequence[Tallies], now: float) -> Ledger | None:
@@ -237,7 +270,7 @@ def turn(store: Store, ports: Ports, clock: Clock, epoch: int) -> Turn:
     """One turn: look, decide, commit, act. Raises LeaseLost when a newer controller has taken over, and StoreError or
     ClusterError when nothing can be seen; nothing has then been done."""
     lease, now = _lease(store, epoch), clock.now()
-    decided = tick(look(store, ports, epoch, watched_since=float(str(lease.value["taken_at"]))), now)
+    decided = tick(look(store, ports, epoch, now, watched_since=float(str(lease.value["taken_at"]))), now)
     try:
         _commit(store, lease, decided)
     except StoreConflict as conflict:
@@ -249,36 +282,56 @@ def turn(store: Store, ports: Ports, clock: Clock, epoch: int) -> Turn:
     return Turn(reasons, problems, is_settled=not decided.decisions)
 
 
-def look(store: Store, ports: Ports, epoch: int, *, watched_since: float) -> Snapshot:
+def look(store: Store, ports: Ports, epoch: int, now: float, *, watched_since: float) -> Snapshot:
     """Everything a tick decides on."""
     systems, revisions = load_systems(store), ports.revisions()
     tokens = ports.routed(tuple(systems))
     watched = [
-        _watch(store, ports, system, version, revisions, tokens.get(name))
+        _watch(store, ports, system, version, revisions, tokens.get(name), now)
         for name, (system, version) in systems.items()
     ]
-    is_compared = any(w.rollout and w.rollout.state in SPLIT for w in watched)
+    is_compared = any(w.brought or (w.rollout and w.rollout.state in SPLIT) for w in watched)
     tallies = tuple(ports.tallies()) if is_compared else ()
     return Snapshot(tuple(watched), tallies, tuple(ports.nodes()), epoch, watched_since)
 
 
 def _watch(
-    store: Store, ports: Ports, system: System, version: int, revisions: Mapping[str, RevisionStatus], token: int | None
+    store: Store,
+    ports: Ports,
+    system: System,
+    version: int,
+    revisions: Mapping[str, RevisionStatus],
+    token: int | None,
+    now: float,
 ) -> Watched:
     rollout, rollout_version = newest_rollout(store, system.name)
     own = {name: seen for name, seen in revisions.items() if name.rpartition("-r")[0] == system.name}
-    offered = rollout.candidate if rollout else None
+    offered, judged = (rollout.candidate, reconcile.judged(rollout)) if rollout else (None, None)
     observed = Observed(
         own,
         token,
         aliases(store, offered.model) if offered else {},
-        get_verdicts(store, offered.model, offered.version) if offered else Verdicts(),
+        get_verdicts(store, judged.model, judged.version) if judged else Verdicts(),
     )
     wanted = examination(rollout)
     examined = ports.examined(wanted.key) if wanted else None
     ledger = load_ledger(store, rollout) if rollout and rollout.state in SPLIT else (None, ABSENT)
     queued = load_queued(store, system.name)
-    return Watched(system, version, rollout, rollout_version, observed, examined, *ledger, *queued)
+    seen = Watched(system, version, rollout, rollout_version, observed, examined, *ledger, *queued)
+    brought = _brought(store, system, rollout)
+    if brought is None or is_running(rollout) or not watching.is_watched(brought, rollout, now):
+        return seen
+    entry = store.get(watch_key(brought))
+    if entry is not None:
+        return replace(seen, brought=brought, watch=watch_from(entry.value), watch_version=entry.version)
+    return replace(seen, brought=brought, ledger=load_ledger(store, brought)[0])
+
+
+def _brought(store: Store, system: System, newest: Rollout | None) -> Rollout | None:
+    """The rollout that made the stable version so."""
+    if system.stable is None or newest is None or newest.number == system.stable.number:
+        return newest
+    return load_rollout(store, system.name, system.stable.number)
 
 
 def _lease(store: Store, epoch: int) -> Entry:

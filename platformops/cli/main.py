@@ -41,6 +41,7 @@ VERBS = {
     "resume": Verb("Let a paused or halted release go on.", "resume digits"),
     "abort": Verb("End a running release; what is stable keeps all traffic.", "abort digits"),
     "approve": Verb("Let a release have traffic, or go on without proof; on record.", "approve digits --as ada"),
+    "drill": Verb("Release known defects on purpose: what catches each.", "drill release configs/digits.yaml --all"),
     "status": Verb("Show what runs: systems, traffic, nodes, controller.", "status --json"),
     "why": Verb("Explain the last decision on a system, version, run or step.", "why digits"),
     "predict": Verb("Send images to a live system and print its answers.", "predict digits five.png"),

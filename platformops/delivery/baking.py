@@ -11,6 +11,7 @@ from platformops.delivery.ledger import Ledger
 from platformops.delivery.missing import duration_text, missing
 from platformops.delivery.records import GateResult, Rollout, RolloutEvent
 from platformops.delivery.verdict import WEIGHTS, Finding, Judgement, judge
+from platformops.spec.conditions import release_weights
 
 E = RolloutEvent
 
@@ -26,7 +27,23 @@ class Outcome:
 
 def judged(rollout: Rollout, ledger: Ledger | None) -> Judgement | None:
     """What the account says of the rollout's candidate; None before there is one."""
-    return judge(ledger, rollout.terms, rollout.expected_disagreement) if ledger is not None else None
+    if ledger is None:
+        return None
+    return judge(ledger, rollout.terms, rollout.expected_disagreement, is_latency_due=_is_latency_due(rollout))
+
+
+def _is_latency_due(rollout: Rollout) -> bool:
+    """Whether the step is passed only by a candidate that is known to be as fast: the last one before all traffic is.
+
+    A proof takes a thousand requests of users, which 1 % of a small team's traffic does not bring in a day, and copies
+    tell nothing of latency. An alarm needs far fewer, and counts at every step.
+    """
+    return rollout.step == len(rollout.steps) - 2 and _share(rollout) > 0
+
+
+def _share(rollout: Rollout) -> float:
+    """Ratio of users' requests that the candidate gets at the present step."""
+    return release_weights(rollout.steps)[rollout.step] / 100
 
 
 def harm(rollout: Rollout, ledger: Ledger | None, judgement: Judgement | None) -> Rollout | None:
@@ -82,7 +99,16 @@ def waiting(rollout: Rollout, ledger: Ledger | None, now: float) -> str:
     left_s = rollout.terms.min_bake_s - (now - rollout.routed_at)
     if judgement.finding is Finding.HARMLESS or any(a.of == "evidence" for a in rollout.approvals):
         return f"{_step(rollout)} is passed in {duration_text(left_s)}" if left_s > 0 else f"{_step(rollout)} is passed"
-    return f"{_step(rollout)}: {_lacking(rollout, ledger, judgement, now)}"
+    return f"{_step(rollout)}: {_lacking(rollout, ledger, judgement, now)}; {_otherwise(rollout, now)}"
+
+
+def _otherwise(rollout: Rollout, now: float) -> str:
+    """What becomes of a step that is not proven, and when."""
+    assert rollout.routed_at is not None, "asked of a step that the router follows"
+    terms, baked_s = rollout.terms, now - rollout.routed_at
+    if terms.passes_unproven:
+        return f"without an alarm it is passed in {duration_text(terms.max_bake_s - baked_s)}"
+    return f"it is held for {duration_text(terms.patience_s - baked_s)}, then stable keeps the traffic"
 
 
 def progress(rollout: Rollout, ledger: Ledger | None, now: float) -> str:
@@ -104,7 +130,7 @@ def left_s(rollout: Rollout, ledger: Ledger | None, now: float) -> float | None:
     bakes_s = max(0.0, rollout.terms.min_bake_s - (now - rollout.routed_at))
     if judgement.finding is Finding.HARMLESS or _passes_unproven(rollout, now - rollout.routed_at):
         return bakes_s
-    lacks = missing(ledger, judgement, rollout.terms, rollout.expected_disagreement, now)
+    lacks = missing(ledger, judgement, rollout.terms, rollout.expected_disagreement, now, share=_share(rollout))
     return None if lacks.seconds is None else max(bakes_s, lacks.seconds)
 
 
@@ -114,7 +140,8 @@ def kept(rollout: Rollout) -> tuple[GateResult, ...]:
 
 
 def _lacking(rollout: Rollout, ledger: Ledger, judgement: Judgement, now: float) -> str:
-    return missing(ledger, judgement, rollout.terms, rollout.expected_disagreement, now).said
+    lacks = missing(ledger, judgement, rollout.terms, rollout.expected_disagreement, now, share=_share(rollout))
+    return lacks.said
 
 
 def _step(rollout: Rollout) -> str:

@@ -23,7 +23,10 @@ _SAID: Mapping[RolloutState, str] = {
 
 
 def subjects(rollout: Rollout) -> tuple[str, ...]:
-    """The names under which `why` finds a rollout's decisions: its system, its model version, itself."""
+    """The names under which `why` finds a rollout's decisions: its system, its model version, itself. A drill says
+    nothing of the system or the version."""
+    if rollout.kind is RolloutKind.DRILL:
+        return (rollout.name,)
     return (rollout.system, rollout.candidate.version_name, rollout.name)
 
 
@@ -31,7 +34,7 @@ def decisions_on(rollout: Rollout, now: float) -> tuple[Decision, ...]:
     """The move that `rollout` has just made, once for each subject."""
     candidate = rollout.candidate
     step = f", step {rollout.steps[rollout.step]}" if rollout.state is RolloutState.SHIFTING else ""
-    back = "back to " if rollout.kind is RolloutKind.ROLLBACK else ""
+    back = {RolloutKind.ROLLBACK: "back to ", RolloutKind.DRILL: "a drill on "}.get(rollout.kind, "")
     said = f"{_SAID[rollout.state]} {back}{candidate.version_name} ({candidate.name}){step}"
     evidence = [gate_json(g) for g in rollout.gates]
     change = would_change(rollout)

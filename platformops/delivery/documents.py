@@ -8,6 +8,7 @@ from platformops.delivery.decisions import gate_json
 from platformops.delivery.records import (
     Approval,
     GateResult,
+    Planted,
     Revision,
     Rollout,
     RolloutKind,
@@ -34,6 +35,7 @@ def revision_json(revision: Revision) -> JsonObject:
         "evaluation": revision.evaluation,
         "evaluation_digest": revision.evaluation_digest,
         "classes": list(revision.classes),
+        **({"planted": {"defect": planted.defect, "size": planted.size}} if (planted := revision.planted) else {}),
     }
 
 
@@ -52,7 +54,13 @@ def revision_from(value: Json) -> Revision:
         evaluation=_text(doc, "evaluation"),
         evaluation_digest=_text(doc, "evaluation_digest"),
         classes=_texts(doc, "classes"),
+        planted=_planted_from(doc["planted"]) if "planted" in doc else None,
     )
+
+
+def _planted_from(value: Json) -> Planted:
+    doc = _object(value, "planted")
+    return Planted(_text(doc, "defect"), _number(doc, "size"))
 
 
 def system_json(system: System) -> JsonObject:

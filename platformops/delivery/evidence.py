@@ -56,7 +56,7 @@ class Tally:
     deadlines: int = 0
     """Of failures."""
     latencies: Mapping[int, int] = field(default_factory=dict)
-    """Bucket -> calls. Requests that travel together share their fate and count once."""
+    """Bucket -> calls of users, one request each, beside which no copy ran."""
     compared: int = 0
     """Copies that both revisions answered."""
     disagreements: int = 0
@@ -139,7 +139,10 @@ def _is_older(memory: Memory, present: Memory | None) -> bool:
 
 
 def minus(now: Tally, before: Tally) -> Tally:
-    """What came since `before`; memory as it is now."""
+    """What came since `before`; memory as it is now. Counts that fell were begun anew, as those of a revision are that
+    Serve did not tell of for a moment."""
+    if any(getattr(now, name) < getattr(before, name) for name in COUNTS):
+        return now
     latencies = {b: n - before.latencies.get(b, 0) for b, n in now.latencies.items()}
     counts = {name: getattr(now, name) - getattr(before, name) for name in COUNTS}
     return Tally(**counts, latencies={b: n for b, n in latencies.items() if n}, memory=now.memory)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from platformops.delivery import parity
+from platformops.delivery import parity, rehearsal
 from platformops.delivery.records import Bound, Evaluation, GateResult, Replay
 from platformops.spec.conditions import Condition, condition
 from platformops.spec.conditions import parity as parity_condition
@@ -54,14 +54,16 @@ def judge_offline(gates: Mapping[str, str], evaluation: Evaluation) -> tuple[Gat
     return (*figures, _same_classes(evaluation)) if CLASSES in gates else figures
 
 
-def judge_endpoint(gates: Mapping[str, str], replay: Replay) -> tuple[GateResult, ...]:
-    """Servability and parity, which every candidate must pass, and the latency gates of the spec."""
+def judge_endpoint(gates: Mapping[str, str], replay: Replay, latency_margin: float) -> tuple[GateResult, ...]:
+    """Servability, parity and the rehearsal, which every candidate must pass, and the latency gates of the spec."""
     servable = _servable(replay)
-    if not servable.passed:
-        return (servable,)
     tolerance = parity_condition(gates.get(PARITY, "exact")).tolerance
+    seen = replay.rehearsal
+    rehearsed = rehearsal.judge(seen, latency_margin=latency_margin, is_exact=not tolerance) if seen else ()
+    if not servable.passed:
+        return (*failed(rehearsed), servable)
     latencies = (_latency(c, replay.latencies_ms) for c in conditions(gates) if c.metric in LATENCIES)
-    return (servable, parity.judge(replay.parity, tolerance), *latencies)
+    return (servable, parity.judge(replay.parity, tolerance), *latencies, *rehearsed)
 
 
 def failed(results: Iterable[GateResult]) -> tuple[GateResult, ...]:

@@ -38,14 +38,14 @@ def ledger_from(doc: JsonObject) -> Ledger:
         return Ledger(
             candidate=str(doc["candidate"]),
             stable=str(doc["stable"]),
-            since=_number(doc["since"]),
-            at=_number(doc["at"]),
-            seen={source: _revisions_from(r) for source, r in _object(doc["seen"]).items()},
+            since=number(doc["since"]),
+            at=number(doc["at"]),
+            seen={source: _revisions_from(r) for source, r in mapping(doc["seen"]).items()},
             totals=_revisions_from(doc["totals"]),
-            bets={name: _numbers(logs) for name, logs in _object(doc["bets"]).items()},
+            bets={name: numbers(logs) for name, logs in mapping(doc["bets"]).items()},
             baseline=tally_from(doc["baseline"]),
-            slower=Block(**{name: int(_number(n)) for name, n in _object(doc["slower"]).items()}),
-            pending={s: _pending_from(_object(both)) for s, both in _object(doc["pending"]).items()},
+            slower=Block(**{name: int(number(n)) for name, n in mapping(doc["slower"]).items()}),
+            pending={s: _pending_from(mapping(both)) for s, both in mapping(doc["pending"]).items()},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(
@@ -67,49 +67,53 @@ def tally_json(tally: Tally) -> JsonObject:
 
 
 def tally_from(value: Json) -> Tally:
-    doc = _object(value)
-    counts = {name: int(_number(doc[name])) for name in COUNTS if name in doc}
+    doc = mapping(value)
+    counts = {name: int(number(doc[name])) for name in COUNTS if name in doc}
     pairs = (pair.split(":") for pair in str(doc.get("latencies", "")).split())
     latencies = {int(bucket): int(count) for bucket, count in pairs}
-    memory = {replica: _memory_from(m) for replica, m in _object(doc.get("memory", {})).items()}
+    memory = {replica: _memory_from(m) for replica, m in mapping(doc.get("memory", {})).items()}
     return Tally(**counts, latencies=latencies, memory=memory)
 
 
 def _memory_from(value: Json) -> Memory:
-    doc = _object(value)
-    whole = {name: int(_number(doc[name])) for name in _WHOLE}
-    return Memory(**whole, log_odds=_numbers(doc["log_odds"]))
+    doc = mapping(value)
+    whole = {name: int(number(doc[name])) for name in _WHOLE}
+    return Memory(**whole, log_odds=numbers(doc["log_odds"]))
 
 
 def _revisions_json(revisions: ByRevision) -> JsonObject:
-    return {r: {node: tally_json(tally) for node, tally in nodes.items()} for r, nodes in revisions.items()}
+    return {revision: nodes_json(nodes) for revision, nodes in revisions.items()}
+
+
+def nodes_json(nodes: ByNode) -> JsonObject:
+    return {node: tally_json(tally) for node, tally in nodes.items()}
 
 
 def _revisions_from(value: Json) -> ByRevision:
-    return {revision: _nodes_from(nodes) for revision, nodes in _object(value).items()}
+    return {revision: nodes_from(nodes) for revision, nodes in mapping(value).items()}
 
 
-def _nodes_from(value: Json) -> ByNode:
-    return {node: tally_from(tally) for node, tally in _object(value).items()}
+def nodes_from(value: Json) -> ByNode:
+    return {node: tally_from(tally) for node, tally in mapping(value).items()}
 
 
 def _pending_from(doc: JsonObject) -> Pending:
     return Pending(tally_from(doc["candidate"]), tally_from(doc["stable"]))
 
 
-def _object(value: Json) -> Mapping[str, Json]:
+def mapping(value: Json) -> Mapping[str, Json]:
     if not isinstance(value, Mapping):
         raise TypeError(f"{value!r:.40} is no object")
     return value
 
 
-def _numbers(value: Json) -> tuple[float, ...]:
+def numbers(value: Json) -> tuple[float, ...]:
     if not isinstance(value, list | tuple):
         raise TypeError(f"{value!r:.40} is no list")
-    return tuple(_number(n) for n in value)
+    return tuple(number(n) for n in value)
 
 
-def _number(value: Json) -> float:
+def number(value: Json) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(f"{value!r:.40} is no number")
     return value

@@ -29,7 +29,7 @@ class Missing:
     guards: tuple[str, ...]
     """That are not proven yet."""
     requests: int | None
-    """Of the candidate, with outcomes as they were so far; None when no number of them would do."""
+    """To the candidate, with outcomes as they were so far; None when no number of them would do."""
     seconds: float | None
     """At the rate since the account was opened; None when nothing comes, or nothing would do."""
 
@@ -49,8 +49,10 @@ def duration_text(seconds: float) -> str:
     return f"{max(seconds, 1.0):.0f} s"
 
 
-def missing(ledger: Ledger, judgement: Judgement, terms: Terms, expected: float | None, now: float) -> Missing:
-    """What is lacking until the step is proven."""
+def missing(
+    ledger: Ledger, judgement: Judgement, terms: Terms, expected: float | None, now: float, *, share: float = 0.0
+) -> Missing:
+    """What is lacking until the step is proven; `share` of users' requests go to the candidate, or copies for 0."""
     candidate, stable = ledger.of(ledger.candidate), ledger.of(ledger.stable)
     lacking = tuple(name for name, holds in judgement.proven.items() if not holds)
     needs = {
@@ -62,7 +64,8 @@ def missing(ledger: Ledger, judgement: Judgement, terms: Terms, expected: float 
     }
     wanted = [needs[name]() for name in lacking]
     requests = None if None in wanted else max((n for n in wanted if n is not None), default=0)
-    rate = candidate.trials / max(now - ledger.since, 1.0)
+    users = candidate.requests + stable.requests
+    rate = (share * users if share else candidate.trials) / max(now - ledger.since, 1.0)
     return Missing(lacking, requests, requests / rate if requests is not None and rate > 0 else None)
 
 
@@ -91,9 +94,9 @@ def _more(trials: int, suffices: Callable[[float], bool], *, floor: int = 100) -
 
 
 def _latency_lacks(ledger: Ledger, terms: Terms) -> int | None:
-    """Evidence grows in proportion to requests; before there is any, what equal models of usual spread need."""
+    """Evidence grows in proportion to timed requests; before any, what equal models of usual spread need."""
     won = evidence(ledger.bets.get(f"latency.{SAFE}", NO_EVIDENCE))
-    trials, wanted = ledger.of(ledger.candidate).trials, math.log(1 / terms.missed_ratio)
+    trials, wanted = sum(ledger.of(ledger.candidate).latencies.values()), math.log(1 / terms.missed_ratio)
     if trials < USUAL_LATENCY_REQUESTS // 4:
         return USUAL_LATENCY_REQUESTS - trials
     pace = max(won + STAKE, 0.05 * math.sqrt(trials)) / trials

@@ -91,18 +91,22 @@ def roll_back(store: Store, system: str, *, who: str, now: float) -> Rollout:
         raise UserError(f"there is no system {system!r}", remedy="platformops status lists them")
     if is_running(last) and last.kind is RolloutKind.ROLLBACK:
         return last
-    if is_running(last) and last.stable is not None:
+    if is_running(last) and last.kind is RolloutKind.RELEASE and last.stable is not None:
         return _written(store, moved(last, E.ABORT, f"rolled back by {who}", now), version, now)
-    if last.kind is RolloutKind.ROLLBACK and last.state is RolloutState.PROMOTED:
-        return last
-    target = last_good(rollouts(store, system), present)
+    newest_first = rollouts(store, system)
+    meant = next((r for r in newest_first if r.kind is not RolloutKind.DRILL), last)
+    if meant.kind is RolloutKind.ROLLBACK and meant.state is RolloutState.PROMOTED and not is_running(last):
+        return meant
+    target = last_good(newest_first, present)
     if target is None or present.stable is None:
         raise UserError(f"{system} has no earlier version to go back to", remedy="platformops models lists versions")
-    back = _back(present.stable, target, last, who, now)
+    back = going_back(present.stable, target, last, f"{who} asked to go back", now)
+    ended = moved(last, E.ABORT, f"{who} rolls back", now) if is_running(last) else None  # a drill
     store.commit([
         Put(system_key(system), system_json(replace(present, wanted=UP)), expect=system_version),
+        *([Put(rollout_key(ended), rollout_json(ended), expect=version)] if ended else []),
         Put(rollout_key(back), rollout_json(back), expect=ABSENT),
-        *decision_puts(store, decisions_on(back, now)),
+        *decision_puts(store, [*(decisions_on(ended, now) if ended else ()), *decisions_on(back, now)]),
     ])  # fmt: skip
     return back
 
@@ -116,8 +120,9 @@ def last_good(newest_first: Sequence[Rollout], system: System) -> Revision | Non
     return max(earlier, key=lambda revision: revision.number, default=None)
 
 
-def _back(stable: Revision, target: Revision, last: Rollout, who: str, now: float) -> Rollout:
-    """It starts where a revision is deployed, which takes no time while the target is warm."""
+def going_back(stable: Revision, target: Revision, last: Rollout, why: str, now: float) -> Rollout:
+    """The rollback that follows `last`: it starts where a revision is deployed, which takes no time while the target is
+    warm."""
     return Rollout(
         system=last.system,
         number=last.number + 1,
@@ -128,7 +133,7 @@ def _back(stable: Revision, target: Revision, last: Rollout, who: str, now: floa
         steps=ALL_AT_ONCE,
         conditions={},
         gates=(),
-        reason=f"{who} asked to go back from {stable.version_name} to {target.version_name}",
+        reason=f"{why} from {stable.version_name} to {target.version_name}",
         started_at=now,
         changed_at=now,
         kind=RolloutKind.ROLLBACK,

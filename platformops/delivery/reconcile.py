@@ -47,7 +47,7 @@ class Observed:
     aliases: Mapping[str, Alias]
     """By name, of the candidate's model."""
     verdicts: Verdicts
-    """On the candidate's version."""
+    """On the version that the last rollout judged."""
 
 
 def settled(system: System, rollout: Rollout | None, *, token: int) -> System:
@@ -126,7 +126,8 @@ def _needs_deploy(seen: RevisionStatus, now: float) -> bool:
 
 def _aliases(system: System, rollout: Rollout | None, observed: Observed) -> tuple[SetAlias, ...]:
     """`champion` is what is stable; `candidate` what was last offered, whatever became of it."""
-    wanted = {"champion": system.stable, "candidate": rollout.candidate if rollout else None}
+    is_offered = rollout is not None and rollout.kind is not RolloutKind.DRILL
+    wanted = {"champion": system.stable, "candidate": rollout.candidate if rollout and is_offered else None}
     return tuple(
         SetAlias(revision.model, alias, revision.version, expect=seen.token if seen else NOBODY)
         for alias, revision in wanted.items()
@@ -135,14 +136,23 @@ def _aliases(system: System, rollout: Rollout | None, observed: Observed) -> tup
 
 
 def _verdicts(rollout: Rollout | None, observed: Observed) -> tuple[MarkVersion, ...]:
-    """What the last release of a version found out; an aborted one found out nothing, nor one that met a bad node."""
-    if rollout is None or rollout.state not in _JUDGED or rollout.kind is RolloutKind.ROLLBACK or rollout.node:
+    """What the last release of a version found out, or the watch over it; an aborted one found out nothing, nor one
+    that met a bad node, nor a drill."""
+    if rollout is None or rollout.state not in _JUDGED or rollout.kind is RolloutKind.DRILL or rollout.node:
         return ()
     failed = tuple(g.name for g in rollout.gates if not g.passed)
+    if rollout.kind is RolloutKind.ROLLBACK and not failed:
+        return ()
     harmed = rollout.state is RolloutState.ROLLED_BACK and not failed
     found = Verdicts(("traffic",) if harmed else failed, rollout.reason, {"rollout": rollout.name})
-    candidate = rollout.candidate
-    return () if found == observed.verdicts else (MarkVersion(candidate.model, candidate.version, found),)
+    version = judged(rollout)
+    return () if found == observed.verdicts else (MarkVersion(version.model, version.version, found),)
+
+
+def judged(rollout: Rollout) -> Revision:
+    """The revision that a rollout's verdict is on: a rollback's is on what was left."""
+    is_back = rollout.kind is RolloutKind.ROLLBACK and rollout.stable is not None
+    return rollout.stable if is_back and rollout.stable else rollout.candidate
 
 
 def status(system: System, rollout: Rollout | None, observed: Observed) -> JsonObject:

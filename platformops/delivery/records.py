@@ -13,6 +13,15 @@ from platformops.store.records import Json, JsonObject
 
 
 @dataclass(frozen=True, slots=True)
+class Planted:
+    """A defect that a drill plants in a copy of the live model. Nothing but a drill makes one: no spec can name it."""
+
+    defect: str
+    size: float
+    """How much of it: a share, seconds or bytes, as the defect has it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Revision:
     """One model version together with how it is served: what one Serve application runs."""
 
@@ -33,6 +42,7 @@ class Revision:
     """Fingerprint of the evaluation step: predictions, metrics and the rows that parity replays."""
     evaluation_digest: str = ""
     classes: tuple[str, ...] = ()
+    planted: Planted | None = None
 
     @property
     def name(self) -> str:
@@ -114,6 +124,30 @@ class ParityReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Rehearsal:
+    """What the candidate did beside stable before it had traffic."""
+
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Kinds of its answers' fields by path; empty when it gave no answer."""
+    stable_fields: Mapping[str, str] = field(default_factory=dict)
+    transformed: int = 0
+    """Rows whose input to the model was compared with that of training; 0 where the evaluation kept none."""
+    differing: tuple[str, ...] = ()
+    """Ids of those of them that are made other numbers."""
+    asked: int = 0
+    """Of the candidate, several at a time."""
+    answered: int = 0
+    p99_ms: float = 0.0
+    pairs: int = 0
+    """Requests of candidate and stable beside each other."""
+    slower: int = 0
+    """Of pairs: the candidate took longer by more than the margin."""
+    problem: str = ""
+    memory_bytes: tuple[int, int] = (0, 0)
+    """Resident in one replica half-way and at the end of the load; 0 where that is not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class Replay:
     """What the candidate's real endpoint did with held-out rows."""
 
@@ -124,6 +158,7 @@ class Replay:
     parity: ParityReport | None
     problem: str = ""
     """Of the first request that was not answered."""
+    rehearsal: Rehearsal | None = None
 
 
 class ExaminationKind(Enum):
@@ -179,6 +214,8 @@ class RolloutKind(Enum):
     RELEASE = "release"
     ROLLBACK = "rollback"
     """Back to a revision that was stable before: it is not judged again."""
+    DRILL = "drill"
+    """Of a copy of stable with a planted defect: judged like a release, and never promoted."""
 
 
 @dataclass(frozen=True, slots=True)

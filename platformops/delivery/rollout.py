@@ -108,8 +108,9 @@ def weights(rollout: Rollout) -> Mapping[str, float]:
 
 
 def shadow(rollout: Rollout) -> str:
-    """The revision that gets copies of requests: the candidate while it has less than everything."""
-    is_copied = rollout.state in SPLIT and SHADOW in rollout.steps and rollout.step < len(rollout.steps) - 1
+    """The revision that gets copies of requests: the candidate at the step `shadow`. Later its own users show how it
+    does, and copies would only slow everybody."""
+    is_copied = rollout.state in SPLIT and rollout.steps[rollout.step] == SHADOW
     return rollout.candidate.name if is_copied and rollout.stable else ""
 
 
@@ -141,7 +142,8 @@ def _verifying(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
     if rollout.kind is RolloutKind.ROLLBACK:
         return Decided(moved(rollout, E.GATE_PASSED, f"{name} was stable before and is not judged again", now))
     if evidence.replay is not None:
-        return _judge(rollout, gate.judge_endpoint(rollout.conditions, evidence.replay), now, "may have traffic")
+        results = gate.judge_endpoint(rollout.conditions, evidence.replay, rollout.terms.latency_margin)
+        return _judge(rollout, results, now, "may have traffic")
     if seen.state is RevisionState.FAILED:
         return _refuse(rollout, "servable", f"{name} died while it was verified: {seen.reason}", now)
     examine = _examine(rollout) if seen.state is RevisionState.READY else ()
@@ -185,6 +187,9 @@ def _shifting(rollout: Rollout, evidence: Evidence, now: float) -> Decided:
 
 def _stepped(rollout: Rollout, outcome: baking.Outcome, now: float) -> Rollout:
     judged = replace(rollout, gates=(*baking.kept(rollout), *outcome.results))
+    is_last = rollout.step == len(rollout.steps) - 2
+    if outcome.event is E.STEP_PASSED and is_last and rollout.kind is RolloutKind.DRILL:
+        return moved(judged, E.ABORT, f"no gate and no guard stopped it: {outcome.reason}", now)
     if outcome.event is E.STEP_PASSED:
         judged = replace(judged, step=rollout.step + 1)
     return moved(judged, outcome.event, outcome.reason, now)

@@ -10,7 +10,7 @@ from platformops.delivery.documents import rollout_from, rollout_json, system_fr
 from platformops.delivery.gate import CLASSES
 from platformops.delivery.ledger import Ledger
 from platformops.delivery.ledger_documents import ledger_from
-from platformops.delivery.records import Decision, Revision, Rollout, RolloutState, System
+from platformops.delivery.records import Decision, Revision, Rollout, RolloutKind, RolloutState, System
 from platformops.delivery.rollout import is_running
 from platformops.delivery.terms import terms_of
 from platformops.errors import GateRefused, UserError
@@ -33,6 +33,10 @@ def rollout_key(rollout: Rollout) -> str:
 
 def ledger_key(rollout: Rollout) -> str:
     return f"evidence/{rollout.system}/{numbered(rollout.number)}"
+
+
+def watch_key(rollout: Rollout) -> str:
+    return f"watch/{rollout.system}/{numbered(rollout.number)}"
 
 
 def queue_key(system: str) -> str:
@@ -194,6 +198,11 @@ def _wanted(system: System | None, candidate: Revision) -> System:
 
 
 def _running(running: Rollout, candidate: Revision) -> Rollout:
+    if running.kind is RolloutKind.DRILL:
+        raise GateRefused(
+            f"{running.system}: a drill is running ({running.state.value})",
+            remedy=f"wait for it, or end it: platformops abort {running.system}",
+        )
     if candidate.serves_the_same(running.candidate):
         return running
     raise GateRefused(

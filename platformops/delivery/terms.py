@@ -34,8 +34,12 @@ class Terms:
     max_bake_s: float = 3600.0
     patience_s: float = 86_400.0
     """A step that is neither passed nor approved in this time gives the traffic back."""
-    keep_warm_s: float = 600.0
+    keep_warm_s: float = 7200.0
     """How long the revision that was replaced goes on running, for a rollback that takes no time."""
+    watch_s: float = 7200.0
+    """How long a promoted version is watched."""
+    rolls_back: bool = True
+    """Whether harm that begins in this time sends it back, rather than raising an alarm."""
     passes_unproven: bool = False
     """Whether a step is passed at `max_bake_s` without an alarm, and without proof."""
     halts: bool = False
@@ -69,6 +73,8 @@ def terms_of(spec: PlatformSpec, environment: str = "production") -> Terms:
         max_bake_s=duration_s(release.max_bake),
         patience_s=duration_s(release.patience),
         keep_warm_s=duration_s(release.keep_warm),
+        watch_s=duration_s(release.watch),
+        rolls_back=release.on_degrade == "rollback",
         passes_unproven=release.unproven == "pass",
         halts=release.on_fail == "pause",
         approvers=approvers.approve if approvers else (),

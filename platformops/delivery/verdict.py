@@ -57,8 +57,13 @@ class Judgement:
         return max(WEIGHTS, key=lambda name: (math.log(WEIGHTS[name]) + self.guards[name], name))
 
 
-def judge(ledger: Ledger, terms: Terms, expected_disagreement: float | None) -> Judgement:
-    """The verdict on the account as it stands; the more often it is asked for, the earlier it comes, at no cost."""
+def judge(
+    ledger: Ledger, terms: Terms, expected_disagreement: float | None, *, is_latency_due: bool = True
+) -> Judgement:
+    """The verdict on the account as it stands; the more often it is asked for, the earlier it comes, at no cost.
+
+    `is_latency_due` says whether harmless must mean proven to be as fast, too.
+    """
     candidate, stable = ledger.of(ledger.candidate), ledger.of(ledger.stable)
     guards = {
         "errors": _harm(ledger, "errors"),
@@ -70,7 +75,9 @@ def judge(ledger: Ledger, terms: Terms, expected_disagreement: float | None) -> 
         "memory": _memory(candidate),
     }
     log_e = mixture([guards[name] for name in WEIGHTS], list(WEIGHTS.values()))
-    proven = _proven(ledger, candidate, stable, terms, expected_disagreement)
+    proven = _proven(candidate, stable, terms, expected_disagreement)
+    if is_latency_due:
+        proven = {**proven, "latency": _latency_proven(ledger, terms)}
     if log_e >= math.log(1 / terms.false_alarm_ratio):
         judged = Judgement(Finding.HARMFUL, log_e, guards, proven)
         return Judgement(Finding.HARMFUL, log_e, guards, proven, _only_node(ledger, judged.leading))
@@ -104,13 +111,8 @@ def _memory(candidate: Tally) -> float:
     return mixture([m.log_e for m in candidate.memory.values()]) if candidate.memory else 0.0
 
 
-def _proven(
-    ledger: Ledger, candidate: Tally, stable: Tally, terms: Terms, expected: float | None
-) -> Mapping[str, bool]:
-    proven = {
-        "errors": errors_proven(candidate, stable, terms),
-        "latency": _latency_proven(ledger, terms),
-    }
+def _proven(candidate: Tally, stable: Tally, terms: Terms, expected: float | None) -> Mapping[str, bool]:
+    proven = {"errors": errors_proven(candidate, stable, terms)}
     limit = disagreement_limit(terms, expected)
     if limit is not None and candidate.copies:
         wanted = math.log(1 / terms.missed_ratio)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from platformops.delivery.records import Route
 from platformops.gateway.batching import FIRST_ATTEMPT_SHARE, QueueFull
 from platformops.gateway.call import Answer
-from platformops.gateway.evidence import Book
+from platformops.gateway.evidence import Book, Copying
 
 CANARY_SHARE = 0.5
 """Of a request's time limit: then there is as much left for stable. Whoever takes longer, stable too, has failed as far
 as evidence goes: the same limit for both, or a slow model would be taken for a bad one."""
 MOST_COPIES = 16
 """Under way at a time; more are not made, as users' requests come first."""
+TRICKLE_S = 0.1
+"""Between two copies while requests wait: so few cost users next to nothing, and a system that is always busy would
+never be released to without them."""
 OPEN_AFTER = 5
 """Failures in a row after which a candidate is asked only now and then."""
 OPEN_S = 5.0
@@ -73,11 +77,13 @@ class Circuit:
 class Canary:
     """Answers the requests of systems that have, or may have, two revisions. Use from one event loop."""
 
-    def __init__(self, book: Book, is_busy: Callable[[str], bool], answered_too: AnsweredToo) -> None:
-        """`is_busy` tells whether requests already wait for a revision; `answered_too` is told what copies became."""
-        self._book, self._is_busy, self._answered_too = book, is_busy, answered_too
+    def __init__(self, book: Book, is_busy: Callable[[str], bool], answered_too: AnsweredToo, copying: Copying) -> None:
+        """`is_busy` tells whether requests already wait for a revision; `answered_too` is told what copies became, and
+        `copying` when they begin and end."""
+        self._book, self._is_busy, self._answered_too, self._copying = book, is_busy, answered_too, copying
         self._circuits: dict[str, Circuit] = {}
         self._copies: set[asyncio.Task[None]] = set()
+        self._copied_at = -math.inf
 
     async def answered(
         self, door: Door, chosen: str, items: Sequence[bytes], deadline: float
@@ -138,13 +144,17 @@ class Canary:
         self._book.add(revision, next((a.node for a in answers if a.node), ""), *names)
 
     def _copy(self, door: Door, item: bytes, answer: Answer) -> None:
-        """Sends the first item to the candidate as well, unless anybody waits for either of the two."""
-        revision = door.route.shadow
-        if len(self._copies) >= MOST_COPIES or self._is_busy(door.stable) or self._is_busy(revision):
+        """Sends the first item to the candidate, too; now and then only, when anybody waits for either of the two."""
+        revision, now = door.route.shadow, asyncio.get_running_loop().time()
+        is_busy = self._is_busy(door.stable) or self._is_busy(revision)
+        if len(self._copies) >= MOST_COPIES or (is_busy and now - self._copied_at < TRICKLE_S):
             return
+        self._copied_at = now
+        self._copying.begin()
         task = asyncio.get_running_loop().create_task(self._compare(door, revision, item, answer))
         self._copies.add(task)
         task.add_done_callback(self._copies.discard)
+        task.add_done_callback(self._copying.end)
 
     async def _compare(self, door: Door, revision: str, item: bytes, by_stable: Answer) -> None:
         deadline = asyncio.get_running_loop().time() + door.limit_s

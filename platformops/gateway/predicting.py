@@ -15,7 +15,7 @@ from platformops.gateway.batching import ClientGone, Lane, QueueFull
 from platformops.gateway.bodies import items_of, media_type
 from platformops.gateway.call import Answer, Call, Width
 from platformops.gateway.canary import CANARY_SHARE, Canary, Door, label_of
-from platformops.gateway.evidence import Book, TimedCall
+from platformops.gateway.evidence import Book, Copying, TimedCall
 from platformops.gateway.replays import Replays, digest_of, idempotency_key
 from platformops.gateway.replies import Refused, Reply, predictions
 from platformops.gateway.request import CLIENT_CLOSED, Asked, header, read_body
@@ -49,8 +49,9 @@ class Predicting:
     def __init__(self, *, call: Call, width: Width, max_buffered_bytes: int, book: Book, samples: Samples) -> None:
         self.lanes: dict[str, Lane] = {}
         self._samples = samples
-        self._call = TimedCall(call, book, lambda: asyncio.get_running_loop().time())
-        self._canary = Canary(book, self._is_busy, samples.answered_too)
+        copying = Copying()
+        self._call = TimedCall(call, book, lambda: asyncio.get_running_loop().time(), copying)
+        self._canary = Canary(book, self._is_busy, samples.answered_too, copying)
         self._width = width
         self._buffered_bytes = 0
         self._max_buffered_bytes = max_buffered_bytes

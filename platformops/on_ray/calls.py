@@ -69,7 +69,7 @@ class ReplicaCalls:
         handle: Any = self._handles.get(revision)
         if handle is None:
             self._loop = asyncio.get_running_loop()
-            handle = self._handles[revision] = _short_way(await asyncio.to_thread(_find, revision))
+            handle = self._handles[revision] = await handle_of(revision)
         try:
             answers: tuple[Origin, list[Row]] = await handle.remote(list(items), queued)
         except DIED as error:
@@ -89,6 +89,11 @@ class ReplicaCalls:
         handle = self._handles.pop(name, None)
         if handle is not None and self._loop is not None and not self._loop.is_closed():
             asyncio.run_coroutine_threadsafe(handle.shutdown_async(), self._loop)
+
+
+async def handle_of(revision: str) -> Any:  # noqa: ANN401  Serve's DeploymentHandle, which is untyped
+    """A handle whose calls run in this event loop. Raises RevisionUnknown."""
+    return _short_way(await asyncio.to_thread(_find, revision))
 
 
 def _short_way(handle: Any) -> Any:  # noqa: ANN401  Serve's DeploymentHandle, which is untyped

@@ -36,7 +36,7 @@ from platformops.delivery.records import (
 )
 from platformops.errors import ClusterError, LeaseLost, PlatformError
 from platformops.home import Home
-from platformops.on_ray import examination, gateway, serving
+from platformops.on_ray import examination, gateway, rehearsal, serving
 from platformops.on_ray.actors import ask, running, stop
 from platformops.on_ray.session import NAMESPACE, on_this_machine
 from platformops.security.keys import STORED_UNDER, new_key
@@ -137,7 +137,15 @@ class RayPorts:
             self._store.commit([stored])
             gateway.refresh_gateway()
             with self._client(rollout, key.token) as client:
-                return examination.replay(rollout, self._artifacts, client, self._clock)
+                seen = examination.replay(rollout, self._artifacts, client, self._clock)
+                if not seen.asked:
+                    return seen
+                rows = examination.rows_of(rollout.candidate, self._artifacts)
+                is_servable = seen.asked == seen.answered
+                rehearsed = rehearsal.rehearse(
+                    rollout, rows, client, self._clock, serving.probed, is_servable=is_servable
+                )
+                return replace(seen, rehearsal=rehearsed)
         finally:
             self._store.commit([Put(stored.key, None, expect=None)])
 

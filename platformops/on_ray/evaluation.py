@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ import numpy as np
 import ray
 
 from platformops.apps.contract import App, Outputs
+from platformops.apps.digests import row_digest
 from platformops.apps.load import load_app
 from platformops.apps.prepared import PreparedDataset, open_prepared
 from platformops.errors import StageFailed
@@ -67,7 +68,7 @@ def evaluate(
     (output / "metrics.json").write_text(json.dumps(metrics, indent=1), encoding="utf-8")
     ids = np.array(test.ids)
     np.savez(output / "predictions.npz", ids=ids, labels=test.labels, probabilities=probabilities)
-    _write_parity(dataset_directory, ids, probabilities, output)
+    _write_parity(functions, dataset, ids, probabilities, output)
     return Evaluated(functions, dataset, probabilities, metrics)
 
 
@@ -106,9 +107,11 @@ def _predicted(
     return outputs
 
 
-def _write_parity(dataset_directory: Path, ids: np.ndarray, probabilities: Outputs, output: Path) -> None:
-    """Raw test rows beside the answers they got here, to be compared with those of the real endpoint."""
-    with np.load(dataset_directory / "raw-test-rows.npz", allow_pickle=False) as raw:
+def _write_parity(
+    functions: App, dataset: PreparedDataset, ids: np.ndarray, probabilities: Outputs, output: Path
+) -> None:
+    """Raw test rows beside what they were made and answered here, to be compared with the real endpoint."""
+    with np.load(dataset.directory / "raw-test-rows.npz", allow_pickle=False) as raw:
         place = {row_id: number for number, row_id in enumerate(ids.tolist())}
         kept = [place[row_id] for row_id in raw["ids"].tolist()]
         content, offsets = raw["content"], raw["offsets"]
@@ -119,6 +122,14 @@ def _write_parity(dataset_directory: Path, ids: np.ndarray, probabilities: Outpu
             labels=raw["labels"],
             ids=raw["ids"],
             probabilities=probabilities[kept],
+            transformed=np.array(_digests(functions, dataset, kept)),
         )
     first = content[offsets[0] : offsets[1]].tobytes()
     (output / f"sample{SUFFIXES.get(first[:2], '.bin')}").write_bytes(first)
+
+
+def _digests(functions: App, dataset: PreparedDataset, numbers: Sequence[int]) -> list[str]:
+    """Of what the model was given of test rows."""
+    images = dataset.splits["test"].images
+    rows = (functions.transform(list(images.slice(n, n + 1)), dataset.remaining) for n in numbers)
+    return [row_digest(row[0]) for row in rows]

@@ -46,6 +46,8 @@ class Rows:
     contents: Sequence[bytes]
     probabilities: NDArray[np.float32]
     classes: Sequence[str]
+    digests: Sequence[str] = ()
+    """Of what each was made in training, before the model; empty where the evaluation kept none."""
 
 
 def evaluate(rollout: Rollout, artifacts: Artifacts) -> Evaluation:
@@ -135,7 +137,7 @@ def replay(rollout: Rollout, artifacts: Artifacts, client: httpx.Client, clock: 
     `client` has the gateway's address and a key that may choose a revision. What goes wrong is the `problem`.
     """
     try:
-        rows = _rows(_directory(rollout.candidate, artifacts))
+        rows = rows_of(rollout.candidate, artifacts)
     except (PlatformError, OSError, ValueError, KeyError) as error:
         return Replay(0, 0, (), None, f"the rows to replay cannot be read: {error}")
     answers: list[parity.Answer] = []
@@ -145,7 +147,8 @@ def replay(rollout: Rollout, artifacts: Artifacts, client: httpx.Client, clock: 
         if number >= len(rows.ids) and clock.monotonic() - started > REPLAY_S:
             break
         try:
-            answer, latency_ms = _ask(rollout.candidate, content, client, clock)
+            response, latency_ms = ask(rollout.candidate, content, client, clock)
+            answer = _answer(rollout.candidate, response)
         except NotAnswered as error:
             return Replay(number + 1, number, tuple(sorted(latencies_ms)), _parity(rows, answers), error.message)
         answers.append(answer)
@@ -154,12 +157,15 @@ def replay(rollout: Rollout, artifacts: Artifacts, client: httpx.Client, clock: 
     return Replay(len(answers), len(answers), tuple(sorted(timed)), _parity(rows, answers))
 
 
-def _rows(directory: Path) -> Rows:
+def rows_of(revision: Revision, artifacts: Artifacts) -> Rows:
+    """The rows that a revision's evaluation kept for its replay."""
+    directory = _directory(revision, artifacts)
     classes = _predictions(directory).classes
     with np.load(directory / "parity.npz", allow_pickle=False) as found:
         content, offsets = found["content"].tobytes(), found["offsets"].tolist()
         contents = [content[a:b] for a, b in pairwise(offsets)]
-        return Rows([str(i) for i in found["ids"]], contents, found["probabilities"], classes)
+        digests = [str(d) for d in found["transformed"]] if "transformed" in found.files else []
+        return Rows([str(i) for i in found["ids"]], contents, found["probabilities"], classes, digests)
 
 
 def _parity(rows: Rows, answers: Sequence[parity.Answer]) -> ParityReport:
@@ -168,19 +174,22 @@ def _parity(rows: Rows, answers: Sequence[parity.Answer]) -> ParityReport:
     return parity.compare(rows.ids[:n], rows.classes, rows.probabilities[:n], answers[:n])
 
 
-def _ask(candidate: Revision, content: bytes, client: httpx.Client, clock: Clock) -> tuple[parity.Answer, float]:
-    """The answer and its milliseconds; asks again while the gateway is busy or away, for PATIENCE_S."""
-    headers = {"X-PlatformOps-Revision": candidate.name, "Content-Type": "application/octet-stream"}
+def ask(revision: Revision, content: bytes, client: httpx.Client, clock: Clock) -> tuple[httpx.Response, float]:
+    """The reply and its milliseconds; asks again while the gateway is busy or away, for PATIENCE_S.
+
+    Raises NotAnswered.
+    """
+    headers = {"X-PlatformOps-Revision": revision.name, "Content-Type": "application/octet-stream"}
     first, problem = clock.monotonic(), ""
     while clock.monotonic() - first <= PATIENCE_S:
         sent = clock.monotonic()
         try:
-            response = client.post(f"/{candidate.system}/predict", content=content, headers=headers)
+            response = client.post(f"/{revision.system}/predict", content=content, headers=headers)
         except httpx.TransportError as error:
             problem = f"{type(error).__name__}: {error}"
         else:
             if response.status_code == httpx.codes.OK:
-                return _answer(candidate, response), 1000 * (clock.monotonic() - sent)
+                return response, 1000 * (clock.monotonic() - sent)
             problem = f"HTTP {response.status_code}: {response.text[:200]}"
             if response.status_code not in BUSY:
                 break

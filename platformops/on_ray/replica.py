@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from platformops.apps.contract import App, Batch
+from platformops.apps.digests import row_digest
 from platformops.apps.load import load_app
 from platformops.clock import Clock
 from platformops.delivery.records import Revision
@@ -69,6 +70,12 @@ def answer(served: Served, items: Sequence[bytes]) -> list[Answer]:
     good = [row for row in rows if not isinstance(row, Answer)]
     predicted = iter(_predict(served, np.stack(good))) if good else iter(())
     return [row if isinstance(row, Answer) else next(predicted) for row in rows]
+
+
+def digests(served: Served, items: Sequence[bytes]) -> list[str]:
+    """Of what each item is made before the model; empty for one that cannot be read."""
+    rows = [row for one in _decoded(served, items) for row in _transformed(served, [one])]
+    return ["" if isinstance(row, Answer) else row_digest(row) for row in rows]
 
 
 def _decoded(served: Served, items: Sequence[bytes]) -> Iterator[Batch | Answer]:

@@ -10,7 +10,7 @@ import asyncio
 import gc
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,9 +25,10 @@ from platformops.delivery.records import Revision, RevisionState, RevisionStatus
 from platformops.errors import ClusterError
 from platformops.gateway.served import limits_of
 from platformops.home import Home
-from platformops.on_ray import replica
+from platformops.on_ray import defects, replica
 from platformops.on_ray.autoscaling import ITEMS, QUEUED
 from platformops.on_ray.calls import Origin, Row
+from platformops.on_ray.rehearsal import Probed
 from platformops.spec.types import ServeSpec
 from platformops.store.artifacts import Artifacts
 from platformops.store.records import JsonObject
@@ -48,6 +49,7 @@ SCALE_UP_DELAY_S = 3.0
 SCALE_DOWN_DELAY_S = 60.0
 FULL_SHARE = 0.5
 """Of a batch: with more than that in flight for each replica, another one shortens the wait."""
+PROBE_TIMEOUT_S = 20.0
 FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
 DELETING = "DELETING"
 
@@ -59,6 +61,8 @@ class ReplicaProcess:
         from pathlib import Path
 
         loaded = revision_from(revision)
+        if loaded.planted:
+            defects.start_with(loaded.planted)
         limits = limits_of(loaded.options)
         self._workload = replica.Workload(SystemClock(), timeout_s=limits.timeout_s)
         self._thread = ThreadPoolExecutor(1, "predict")
@@ -67,6 +71,10 @@ class ReplicaProcess:
         artifacts = Artifacts(artifacts_url, cache=Path(cache))
         self._pace = replica.Pace()
         self._served = replica.load(loaded, limits, artifacts, threads=threads_of(limits))
+        self._answer: defects.Answering = replica.answer
+        if loaded.planted:
+            self._served = defects.served_with(loaded.planted, self._served)
+            self._answer = defects.answering_with(loaded.planted)
         # What is loaded stays: collections need not look through it for as long as the replica lives.
         gc.collect()
         gc.freeze()
@@ -78,14 +86,20 @@ class ReplicaProcess:
         try:
             # A batch in the other thread goes first: two at once would only slow each other down.
             if self._pace.is_short(items) and self._workload.num_batches == 1:
-                answers = replica.answer(self._served, items)
+                answers = self._answer(self._served, items)
             else:
-                answers = await loop.run_in_executor(self._thread, replica.answer, self._served, items)
+                answers = await loop.run_in_executor(self._thread, self._answer, self._served, items)
         finally:
             self._workload.end(ticket, len(items))
             self._pace.note(len(items), loop.time() - begin_s)
         origin = (self._node, self._replica, replica.resident_bytes())
         return origin, [(a.status, a.json, a.code, a.message, a.model_version) for a in answers]
+
+    async def probe(self, items: list[bytes]) -> tuple[str, int, list[str]]:
+        """This replica, its resident bytes, and digests of what it makes of each item before the model."""
+        loop = asyncio.get_running_loop()
+        digests = await loop.run_in_executor(self._thread, replica.digests, self._served, items)
+        return self._replica, replica.resident_bytes(), digests
 
     async def check_health(self) -> None:
         stuck_s = self._workload.stuck_s()
@@ -186,6 +200,16 @@ def revision_statuses() -> Mapping[str, RevisionStatus]:
 
 def revision_status(name: str) -> RevisionStatus:
     return revision_statuses().get(name, RevisionStatus(RevisionState.ABSENT))
+
+
+def probed(name: str, items: Sequence[bytes]) -> Probed:
+    """What one replica of a revision says of itself and makes of `items`. Raises ClusterError when none does."""
+    try:
+        asked = serve.get_app_handle(name).options(method_name="probe").remote(list(items))
+        told, resident_bytes, digests = asked.result(timeout_s=PROBE_TIMEOUT_S)
+    except (RayServeException, ray.exceptions.RayError, TimeoutError) as error:
+        raise ClusterError(f"{name} does not answer: {error}", remedy="look at `ray status`") from error
+    return Probed(told, resident_bytes, tuple(digests))
 
 
 def _applications() -> Mapping[str, ApplicationStatusOverview]:

@@ -31,6 +31,7 @@ TRAIN = (
 SEARCH = (*TRAIN, "platformops.on_ray.search")
 EVALUATE = (
     *APP,
+    "platformops.apps.digests",
     "platformops.frameworks",
     "platformops.observation",
     "platformops.on_ray.evaluation",

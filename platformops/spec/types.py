@@ -170,7 +170,7 @@ class MarginsSpec(Spec):
 
 
 class ReleaseSpec(Spec):
-    steps: Annotated[tuple[str, ...], _accepted_by(release_weights)] = ("100%",)
+    steps: Annotated[tuple[str, ...], _accepted_by(release_weights)] = ("shadow", "1%", "10%", "50%", "100%")
     """`shadow` and rising percentages that end at 100%. The first release of a system goes to 100% at once."""
     false_alarms: Percentage = "5%"
     """Of harmless releases, those that may be stopped; of all guards together, however often they are asked."""
@@ -184,8 +184,12 @@ class ReleaseSpec(Spec):
     unproven: Literal["hold", "pass"] = "hold"
     patience: Duration = "1d"
     """Longest time at a step: one that is neither proven nor approved by then gives the traffic back."""
-    keep_warm: Duration = "10m"
+    keep_warm: Duration = "2h"
     """How long the replaced revision goes on running, so that a rollback takes no time."""
+    watch: Duration = "2h"
+    """How long a promoted version is watched for errors, wrong answers and memory that begin later."""
+    on_degrade: Literal["rollback", "alarm"] = "rollback"
+    """What such harm leads to; `alarm` only says it."""
 
     @model_validator(mode="after")
     def _agrees(self) -> Self:

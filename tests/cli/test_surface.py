@@ -17,6 +17,7 @@ SURFACE = {
     "resume": ["SYSTEM", "--as", "--json"],
     "abort": ["SYSTEM", "--as", "--json"],
     "approve": ["SYSTEM", "--as", "--json"],
+    "drill": ["SPEC", "WHAT", "--all", "--defect", "--json", "--rate", "--set"],
     "status": ["--json"],
     "why": ["SUBJECT", "--json", "--last"],
     "predict": ["FILES...", "SYSTEM", "--endpoint", "--json"],

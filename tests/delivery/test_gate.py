@@ -112,40 +112,40 @@ def test_an_unreadable_evaluation_is_refused_with_its_problem():
 
 
 def test_the_endpoint_must_answer_everything_before_anything_else_is_asked():
-    results = gate.judge_endpoint({"p99_ms": "<= 80"}, replay(answered=2, problem="503 overloaded"))
+    results = gate.judge_endpoint({"p99_ms": "<= 80"}, replay(answered=2, problem="503 overloaded"), 0.15)
     assert [(r.name, r.passed) for r in results] == [("servable", False)]
     assert "2 of 3" in results[0].reason
     assert "503 overloaded" in results[0].reason
 
 
 def test_nothing_asked_is_not_servable():
-    (result,) = gate.judge_endpoint({}, replay(asked=0, answered=0, latencies_ms=(), parity=None))
+    (result,) = gate.judge_endpoint({}, replay(asked=0, answered=0, latencies_ms=(), parity=None), 0.15)
     assert not result.passed
 
 
 def test_parity_is_judged_even_when_the_spec_does_not_name_it():
-    results = gate.judge_endpoint({}, replay(parity=ParityReport(rows=3, largest=0.2, worst="b")))
+    results = gate.judge_endpoint({}, replay(parity=ParityReport(rows=3, largest=0.2, worst="b")), 0.15)
     assert [(r.name, r.passed) for r in results] == [("servable", True), ("parity", False)]
 
 
 def test_latency_is_judged_on_what_the_endpoint_did():
-    slow, fast = (gate.judge_endpoint({"p99_ms": text}, replay())[-1] for text in ("<= 20", "<= 80"))
+    slow, fast = (gate.judge_endpoint({"p99_ms": text}, replay(), 0.15)[-1] for text in ("<= 20", "<= 80"))
     assert not slow.passed
     assert fast.passed
     assert "p99_ms 30 over 3 requests is 10 above the limit 20" in slow.reason
 
 
 def test_a_latency_bound_needs_enough_requests():
-    few = gate.judge_endpoint({"p99_ms": "<= 80 at 95%"}, replay())[-1]
+    few = gate.judge_endpoint({"p99_ms": "<= 80 at 95%"}, replay(), 0.15)[-1]
     assert not few.passed
     many = replay(latencies_ms=tuple(float(i) for i in range(1, 301)))
-    enough = gate.judge_endpoint({"p99_ms": "<= 400 at 95%"}, many)[-1]
+    enough = gate.judge_endpoint({"p99_ms": "<= 400 at 95%"}, many, 0.15)[-1]
     assert enough.passed
     assert enough.evidence["judged"] == 300.0
 
 
 def test_a_latency_relative_to_the_champion_is_refused_with_what_to_write():
-    result = gate.judge_endpoint({"p99_ms": "<= champion + 5"}, replay())[-1]
+    result = gate.judge_endpoint({"p99_ms": "<= champion + 5"}, replay(), 0.15)[-1]
     assert not result.passed
     assert "absolute" in result.would_change
 

@@ -52,6 +52,7 @@ def test_tallies_add_up_and_take_apart_again():
     both = plus(first, second)
     assert (both.requests, both.failures, dict(both.latencies)) == (7, 1, {5: 2, 9: 5})
     assert minus(both, first) == second
+    assert minus(second, both) == second, "counts that fell were begun anew"
     assert (quantile(both.latencies, 0.5), slower_than(both.latencies, 5)) == (9, 5)
     assert plus(NOTHING, first) is first
     assert quantile({}, 0.5) is None

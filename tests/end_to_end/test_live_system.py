@@ -92,6 +92,28 @@ def test_a_candidate_that_a_gate_refuses_changes_nothing_and_why_says_which_gate
     assert live.json("up", DIGITS)["endpoint"]
 
 
+def test_an_up_with_a_change_on_an_idle_system_says_what_it_waits_for_and_how_long_and_a_drill_is_held(live):
+    """One story, as each chapter starts replicas, and that is what takes the time."""
+    live.json("up", DIGITS)
+    before = live.json("status")["systems"][0]["weights"]
+    changed = live.json("up", DIGITS, "--set", "serve.batch=32")
+    assert (changed["release"], changed["endpoint"]) == ("shifting", live.first[0]["endpoint"])
+    assert "step shadow: about" in changed["reason"]
+    assert "more requests are needed" in changed["reason"]
+    assert "then stable keeps the traffic" in changed["reason"]
+    assert {"schema", "transform", "latency_under_load"} <= {gate["name"] for gate in changed["gates"]}
+    assert live.json("status")["systems"][0]["weights"] == before
+    assert live.json("abort", "digits")["state"] == "rolled_back"
+
+    scorecard = live.json("drill", "release", "--defect", "nan-outputs", "--defect", "response-schema")
+    assert scorecard["passed"]
+    assert [case["name"] for case in scorecard["cases"]] == ["nan-outputs", "response-schema"]
+    assert [case["caught_by"] for case in scorecard["cases"]] == ["servable", "schema"]
+    assert all(case["requests_lost"] == 0 for case in scorecard["cases"])
+    assert live.json("status")["systems"][0]["weights"] == before
+    assert live.json("up", DIGITS)["release"] == "promoted"
+
+
 @pytest.mark.parametrize(
     ("wish", "figures"),
     [

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+from functools import partial
 
 import pytest
 
 from platformops.delivery.evidence import total
 from platformops.delivery.records import Route
+from platformops.gateway import canary
 from platformops.gateway.call import Answer, ReplicaDied
 from platformops.gateway.canary import OPEN_AFTER, OPEN_S, Circuit
 from platformops.gateway.evidence import Book
@@ -78,7 +80,7 @@ def test_a_candidate_that_hangs_costs_half_the_time_limit_at_most():
 def test_stable_is_held_to_the_same_limit_as_the_candidate():
     """Else a model that is slow in both versions would look worse in the new one."""
     door = opened(shadow=True, serve={"timeout_s": 1.0, "slo": {"p99_ms": 50.0, "errors": "0.1%"}})
-    door.gateway._predicting._canary._is_busy = lambda revision: True
+    door.gateway._predicting._canary._copy = lambda *request: None
 
     async def slowly(items):
         await asyncio.sleep(0.6)
@@ -148,7 +150,31 @@ def test_in_shadow_stable_answers_and_the_candidate_is_compared():
     assert reply.json()["revision"] == "digits-r1"
     seen = counted(door, CANDIDATE)
     assert (seen.requests, seen.copies, seen.compared, seen.disagreements) == (0, 1, 1, 1)
-    assert sum(seen.latencies.values()) == 1
+    assert not seen.latencies, "what a copy takes says nothing: it runs beside requests of users"
+
+
+def test_a_request_beside_which_a_copy_runs_is_not_timed_and_one_by_itself_is():
+    door = opened(shadow=True)
+    slow = asyncio.Event()
+
+    async def waits(asked, items):
+        if asked == CANDIDATE:
+            await slow.wait()
+
+    door.replicas.behave = waits
+
+    async def go():
+        async with door.client() as client:
+            ask = partial(client.post, "/digits/predict", content=b"image", headers=headers)
+            await ask()  # by itself; its copy begins afterwards, and stays
+            await ask()
+            slow.set()
+            await asyncio.gather(*door.gateway._predicting._canary._copies)
+
+    headers = {**door.auth(), "content-type": "image/png"}
+    asyncio.run(go())
+    seen = counted(door, "digits-r1")
+    assert (seen.requests, sum(seen.latencies.values())) == (2, 1)
 
 
 @pytest.mark.parametrize(
@@ -163,12 +189,13 @@ def test_a_copy_that_fails_is_a_failure_that_no_user_sees(outcome):
     assert (seen.copies, seen.failures, seen.compared) == (1, 1, 0)
 
 
-def test_while_requests_wait_no_copies_are_made():
+def test_while_requests_wait_copies_are_made_now_and_then_only(monkeypatch):
+    monkeypatch.setattr(canary, "TRICKLE_S", 3600.0)
     door = opened(shadow=True)
     door.gateway._predicting._canary._is_busy = lambda revision: True
-    ask_and_wait(door)
-    assert counted(door, CANDIDATE).copies == 0
-    assert counted(door, "digits-r1").requests == 1
+    ask_and_wait(door, times=5)
+    assert counted(door, CANDIDATE).copies == 1, "none would hold the release of a busy system for ever"
+    assert counted(door, "digits-r1").requests == 5
 
 
 def test_a_circuit_opens_after_failures_in_a_row_and_tries_again_now_and_then():

@@ -5,14 +5,16 @@ import json
 import numpy as np
 
 from platformops.apps import classification
+from platformops.apps.digests import row_digest
 from platformops.frameworks.torch import load_predictor
 from platformops.registry.records import Lineage
 from platformops.registry.registry import register
 from platformops.store.artifacts import Artifacts
 
 
-def publish_evaluation(home, number, contents, probabilities, labels, classes, *, offline=None, ids=None):
-    """(fingerprint, digest) of an evaluation that found `probabilities`, and claims `offline` for its parity rows."""
+def publish_evaluation(home, number, contents, probabilities, labels, classes, *, offline=None, ids=None, rows=None):
+    """(fingerprint, digest) of an evaluation that found `probabilities`, and claims `offline` for its parity rows;
+    `rows` are what these were before the model."""
     artifacts = Artifacts(home.artifacts_url, cache=home.cache)
     fingerprint = f"{number:064x}".replace("0", "e", 1)
     staging = artifacts.staging(fingerprint)
@@ -29,6 +31,7 @@ def publish_evaluation(home, number, contents, probabilities, labels, classes, *
         labels=labels[:n],
         ids=ids[:n],
         probabilities=(probabilities if offline is None else offline)[:n],
+        **({} if rows is None else {"transformed": np.array([row_digest(row) for row in rows])}),
     )
     return fingerprint, artifacts.publish(fingerprint, staging)
 

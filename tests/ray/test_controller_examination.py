@@ -191,14 +191,14 @@ def test_an_answer_that_is_none_is_not_servable_and_says_why(home, endpoint, res
     found = asked(endpoint, home)
     assert found.answered == 0
     assert says in found.problem
-    assert not gate.judge_endpoint({}, found)[0].passed
+    assert not gate.judge_endpoint({}, found, 0.15)[0].passed
 
 
 def test_answers_other_than_offline_break_parity(home, endpoint):
     endpoint.probabilities = endpoint.probabilities[:, ::-1].copy()
     found = asked(endpoint, home)
     assert found.parity.largest > 0.1
-    assert not gate.judge_endpoint({}, found)[1].passed
+    assert not gate.judge_endpoint({}, found, 0.15)[1].passed
 
 
 def test_rows_that_cannot_be_read_are_a_problem(home, endpoint):

@@ -188,7 +188,7 @@ class World:
                 "system": "img",
                 "gates": {"accuracy": ">= 0.9", "p99_ms": "<= 80"},
                 "serve": {"timeout_s": 1.0},
-                "release": {"steps": ("100%",), "keep_warm": "1s", **(release or {})},
+                "release": {"steps": ("100%",), "keep_warm": "1s", "watch": "1s", **(release or {})},
             }
         )
 

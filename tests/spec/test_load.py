@@ -54,7 +54,7 @@ def test_a_minimal_spec_gets_the_defaults_of_every_section(load):
         "digits",
         10,
         (1, 1),
-        ("100%",),
+        ("shadow", "1%", "10%", "50%", "100%"),
     )
 
 
