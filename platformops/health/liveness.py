@@ -28,6 +28,8 @@ DAY_S = 86_400.0
 CHANNEL_LOG_LIKELIHOOD = {ChannelAnswer.ANSWERED: -12.0, ChannelAnswer.SILENT: 6.9, ChannelAnswer.REFUSED: 12.0}
 """log P(answer | dead) / P(answer | alive): a living node misses one timeout in a thousand. Where the whole fleet is
 slow, a timeout proves less, and silence is weighed by the fleet's pace."""
+WITNESS_LOG_LIKELIHOOD = 12.0
+"""Of what a node's own kernel says: that its server has ended, or is held still by a signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,15 @@ class Liveness:
         if slot is not None:
             self._roster.take_answer(slot, answer, self._fleet_periods(slot))
 
+    def hear_witness(self, node: str) -> None:
+        """The kernel of `node` says that its server has ended or stands still: it is suspect now, whatever its gaps.
+
+        Forgotten with the next beat; like silence it condemns nobody without the second channel.
+        """
+        slot = self._roster.slots.get(node)
+        if slot is not None and self._roster.num_beats[slot]:
+            self._roster.is_accused[slot] = True
+
     def tick(self, now_s: float) -> LivenessTick:
         """Judge everybody; to be called every `tick_s`, after all beats that have come were heard."""
         stalled_s = self._clock.stalled_s
@@ -139,10 +150,10 @@ class Liveness:
         slots = np.flatnonzero(self._roster.is_live)
         silence = self._periods(slots, num_live=self._roster.num_listened, now_s=now_s)
         # Nobody within two periods of its last beat is worth the arithmetic; nan compares false.
-        late = silence > 2.0
+        late = (silence > 2.0) | self._roster.is_accused[slots]
         slots, silence = slots[late], silence[late]
         phi = self._gaps.phi(slots, silence) if len(slots) else silence
-        suspect = phi >= self._policy.ask_phi
+        suspect = (phi >= self._policy.ask_phi) | self._roster.is_accused[slots]
         if not settled or not suspect.any():
             return LivenessTick((), ())
         return self._judge(slots[suspect], silence[suspect], phi[suspect], now_s)
@@ -212,6 +223,7 @@ class Liveness:
             prior=float(self._roster.priors[slot]),
             phi=float(phi),
             channel=weight * CHANNEL_LOG_LIKELIHOOD[answer] if answer else 0.0,
+            witness=WITNESS_LOG_LIKELIHOOD if self._roster.is_accused[slot] else 0.0,
         )
 
     def _answer(self, slot: int, silence: float) -> ChannelAnswer | None:
@@ -242,6 +254,7 @@ def _silent(suspicion: Suspicion) -> str:
 
 def _condemned(suspicion: Suspicion, answer: ChannelAnswer | None) -> str:
     channel = f", second channel {answer.value} {suspicion.channel:+.1f}" if answer else ""
+    channel += f", its own kernel {suspicion.witness:+.1f}" if suspicion.witness else ""
     return (
         f"{_silent(suspicion)}: log odds {suspicion.log_odds:+.1f} of being dead "
         f"(hazard {suspicion.prior:+.1f}, phi {suspicion.phi:.1f}{channel})"

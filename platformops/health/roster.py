@@ -29,6 +29,8 @@ class Roster:
         """Heard at least once and not dead: these make up the fleet's clock."""
         self.is_quiet: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
         """Known, and in any state but alive."""
+        self.is_accused: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
+        """By its own kernel, since the last beat."""
         self.num_live = 0
         self.num_held = 0
         self._incarnations: list[int] = [-1] * capacity
@@ -97,6 +99,7 @@ class Roster:
         self._reborn.clear()
         self.num_beats[slots] += 1
         self.held_until_s[slots] = -np.inf
+        self.is_accused[slots] = False
         fresh = slots[~self.is_live[slots]]
         self.is_live[fresh] = True
         self.num_live += len(fresh)
@@ -141,7 +144,7 @@ class Roster:
         self._incarnations[slot] = self._sequences[slot] = -1
         self.num_beats[slot] = 0
         self.held_until_s[slot] = self._asked[slot] = -np.inf
-        self.is_live[slot] = self.is_quiet[slot] = self._waiting[slot] = False
+        self.is_live[slot] = self.is_quiet[slot] = self._waiting[slot] = self.is_accused[slot] = False
 
     def _double(self) -> None:
         more = self.capacity
@@ -156,5 +159,6 @@ class Roster:
         self._asked = np.concatenate([self._asked, np.full(more, -np.inf)])
         self.is_live = np.concatenate([self.is_live, np.zeros(more, np.bool_)])
         self.is_quiet = np.concatenate([self.is_quiet, np.zeros(more, np.bool_)])
+        self.is_accused = np.concatenate([self.is_accused, np.zeros(more, np.bool_)])
         self._waiting = np.concatenate([self._waiting, np.zeros(more, np.bool_)])
         self._free = list(range(2 * more - 1, more - 1, -1))
