@@ -14,7 +14,18 @@ from platformops.clock import Clock
 from platformops.delivery.decisions import decision_puts
 from platformops.errors import PlatformError
 from platformops.health.calibration import Record
-from platformops.health.decide import AWAY, Action, Avoid, Decided, Drain, PlaceProbe, Retire, Seen, decide
+from platformops.health.decide import (
+    AWAY,
+    SILENT_PROBE_S,
+    Action,
+    Avoid,
+    Decided,
+    Drain,
+    PlaceProbe,
+    Retire,
+    Seen,
+    decide,
+)
 from platformops.health.guard import Guard
 from platformops.health.hazard import DAY_S, class_prior, hazard_per_s
 from platformops.health.nodes import (
@@ -124,7 +135,9 @@ class FleetController:
         prior = class_prior(r.history for r in self._records.values())
         for node in living:
             record = self._records.get(node)
-            self._watch.add(node, hazard_per_s(record.history, prior, now) if record else prior.mean_per_s, now)
+            hazard = hazard_per_s(record.history, prior, now) if record else prior.mean_per_s
+            was_beating = record is not None and not record.is_dead and now - record.placed_at > SILENT_PROBE_S
+            self._watch.add(node, hazard, now, beating=record.incarnation if record and was_beating else None)
         self._watch.keep_only(living)
 
     def _hear(self, now: float) -> tuple[LivenessVerdict, ...]:
@@ -169,6 +182,7 @@ class FleetController:
         if decided.learnt != self._learnt:
             puts.append(Put(LEARNT, learnt_json(decided.learnt), expect=None))
         old = [n for n, r in decided.records.items() if r.is_dead and self._is_forgotten(r)]
+        old += self._records.keys() - decided.records.keys()
         puts += [Put(NODES + node, None, expect=None) for node in old]
         if puts:
             self._store.commit([fence(lease), *puts, *decision_puts(self._store, decided.decisions)])

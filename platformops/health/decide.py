@@ -12,16 +12,17 @@ from dataclasses import dataclass, field, replace
 from platformops.delivery.records import Decision
 from platformops.health.calibration import Decided as Outcome
 from platformops.health.calibration import learn_outcomes, trust
-from platformops.health.fold import COMMON_CAUSE_S, Condition, Observation, Transition, fold
+from platformops.health.fold import Condition, Observation, Transition, fold
 from platformops.health.guard import Fleet, Guard, Order, rule
 from platformops.health.hazard import NodeHistory, watched
 from platformops.health.nodes import Killed, Learnt, Member, NodeRecord, Wish, Wished
 from platformops.health.records import LivenessState, LivenessVerdict
-from platformops.health.remedy import Choice, Prices, Remedy, Suspicion, Workload, acts_from, choose
+from platformops.health.remedy import LEAST_THRESHOLD, Choice, Prices, Remedy, Suspicion, Workload, acts_from, choose
 from platformops.health.risk import Risk
 from platformops.health.signs import HORIZON_S
 from platformops.health.states import NodeState
 from platformops.health.watch import View
+from platformops.health.wire import RayletState
 from platformops.store.records import Json
 
 CLASS = "node"
@@ -32,6 +33,11 @@ MOST_KILLED = 20
 SILENT_PROBE_S = 15.0
 """After which a probe that was placed and never heard is placed again."""
 COMMON_RATIO = 0.2
+COMMON_CAUSE_S = 20.0
+"""How long nodes that turn ill together are only suspect: of the failures at LANL 7.5 to 20 % come with another node's
+within 5 min, and a network or a shared disk that hiccups is back sooner than that."""
+FIRST_S = 7.0
+"""The first to look ill waits so long for the others: their readings may be five seconds older."""
 CLOSED = frozenset({NodeState.PROBATION, NodeState.BARRED})
 AWAY = frozenset({Remedy.CORDON, Remedy.MOVE, Remedy.DRAIN})
 LEAD_KEPT = 100
@@ -109,14 +115,19 @@ class _Turn:
     def __init__(self, seen: Seen, now: float) -> None:
         self._seen, self._now = seen, now
         self._guard, self._learnt = seen.guard, seen.learnt
-        self._records = dict(seen.records)
+        # What the cluster's table does not know any more was another cluster's.
+        self._records = (
+            {n: r for n, r in seen.records.items() if n in seen.members} if seen.members else {**seen.records}
+        )
         self._decisions: list[Decision] = []
         self._risks: dict[str, Risk] = {}
         self._choices: dict[str, Choice] = {}
         self._said = {v.node: v for v in seen.verdicts}
         self._living = {n for n, m in seen.members.items() if m.is_alive}
         for node in sorted(self._living - self._records.keys()):
-            self._records[node] = _new(seen.members[node], self._records, seen.members, now)
+            self._join(seen.members[node])
+        self._usable = {n for n in self._living if self._is_usable(n)}
+        self._rooms = sorted((seen.members[n].free_cpus, n) for n in self._usable)[-2:]
         self._common = self._common_cause()
 
     def judge(self, node: str) -> None:
@@ -136,16 +147,18 @@ class _Turn:
             is_dead=dead,
             has_passed_burn_in=view is not None and view.heard_s_ago is not None and view.heard_s_ago < HEARD_WITHIN_S,
             is_pardoned=wished.wish is Wish.PARDONED and wished.at > record.condition.since,
-            common_cause=self._common,
+            held=self._held(record.condition),
             why=why or (risk.terms[0].words if risk.terms and risk.terms[0].log_odds > 0.0 else ""),
         )
         folded = fold(record.condition, seen, self._now, subject=f"node {node}")
-        record = replace(record, condition=folded.condition)
+        record = replace(record, condition=folded.condition, is_dead=dead)
         if folded.transition is not None:
             record = self._moved(record, member, folded.transition, risk)
         record = self._remedied(record, choice, view)
         record = self._restarted(record, view)
         self._records[node], self._risks[node], self._choices[node] = record, risk, choice
+        if record.remedy in AWAY or record.is_dead:
+            self._usable.discard(node)
 
     def decided(self) -> Decided:
         actions = tuple(self._actions())
@@ -156,8 +169,7 @@ class _Turn:
     def stakes(self, member: Member) -> tuple[Workload, Prices]:
         """What runs on the node, by the processors that are reserved there, and what its absence costs."""
         used = max(0.0, member.cpus - member.free_cpus)
-        others = [m for n, m in self._seen.members.items() if n != member.id and self._is_usable(n)]
-        has_room = any(m.free_cpus >= used for m in others) and not member.is_head
+        has_room = any(free >= used and n != member.id for free, n in self._rooms) and not member.is_head
         work = Workload(slots=round(used + 0.49), detection_s=5.0, restart_s=60.0, move_s=5.0, has_spare=has_room)
         return work, Prices(HORIZON_S, node_slots=round(member.cpus) or 1, free_slots=round(member.free_cpus))
 
@@ -167,8 +179,25 @@ class _Turn:
         if view is not None and view.liveness is LivenessState.DEAD:
             said = self._said.get(record.id)
             return True, said.reason if said else ""
-        # Condemned by an earlier controller, and not heard by this one yet: the verdict stands.
-        return record.is_dead and (view is None or view.heard_s_ago is None), ""
+        # Condemned by an earlier controller, and no beat heard by this one yet: the verdict stands.
+        has_beaten = view is not None and view.heard_s_ago is not None and view.raylet is RayletState.ANSWERS
+        return record.is_dead and not has_beaten, ""
+
+    def _join(self, member: Member) -> None:
+        """A node that is new has the past of the one that died at its address, where no other of that address lives."""
+        others = [m for m in self._seen.members.values() if m.address == member.address and m.is_alive]
+        dead = [r for r in self._seen.records.values() if r.address == member.address and r.is_dead]
+        before = max((r for r in dead if not r.is_forgiven), key=lambda r: r.condition.since, default=None)
+        if before is None or len(others) > 1:
+            self._records[member.id] = NodeRecord(
+                member.id, member.address, Condition(since=self._now), NodeHistory(self._now)
+            )
+            return
+        back = fold(before.condition, Observation(0.0, 1.0), self._now, subject=f"node {member.id}")
+        reason = back.transition.reason if back.transition else before.reason
+        self._records[member.id] = NodeRecord(member.id, member.address, back.condition, before.history, reason=reason)
+        # Its past is the new one's from here on, and counts once.
+        self._records[before.id] = replace(before, history=NodeHistory(self._now), is_forgiven=True)
 
     def _risk(self, node: str, view: View | None) -> Risk:
         if view is None:
@@ -191,22 +220,34 @@ class _Turn:
         ill = []
         for node in self._living:
             view, record = self._seen.views.get(node), self._records[node]
+            if view is None or view.risk.probability < LEAST_THRESHOLD:
+                continue
             threshold = acts_from(*self.stakes(self._seen.members[node]))
             is_fresh = record.condition.state not in (NodeState.UNHEALTHY, NodeState.BARRED) or (
                 self._now - record.condition.since < COMMON_CAUSE_S
             )
-            if view is not None and is_fresh and self._risk(node, view).actionable >= threshold:
+            if is_fresh and self._risk(node, view).actionable >= threshold:
                 ill.append(node)
         if len(ill) < 2 or len(ill) <= COMMON_RATIO * len(self._living):
             return ""
         return f"{len(ill)} of {len(self._living)} nodes look ill at once: a common cause, nobody condemned for it"
+
+    def _held(self, condition: Condition) -> str:
+        """Why a node that looks ill is only suspect for now."""
+        if condition.state not in (NodeState.HEALTHY, NodeState.SUSPECT):
+            return ""
+        for_s = self._now - condition.since if condition.state is NodeState.SUSPECT else 0.0
+        if self._common and for_s < COMMON_CAUSE_S:
+            return self._common
+        return "" if for_s >= FIRST_S else "it looks ill, and a moment is waited for whether others do too"
 
     def _moved(self, record: NodeRecord, member: Member, moved: Transition, risk: Risk) -> NodeRecord:
         self._say(record.id, f"{moved.before.value} -> {moved.after.value}", moved.reason, risk)
         if moved.after is NodeState.DEAD:
             if not member.has_ended_well:
                 self._died(record, moved.before)
-            return replace(record, remedy=Remedy.WAIT, is_refused=False, reason=moved.reason)
+            forgiven = member.has_ended_well and record.remedy is Remedy.WAIT
+            return replace(record, remedy=Remedy.WAIT, is_refused=False, reason=moved.reason, is_forgiven=forgiven)
         if moved.after is NodeState.HEALTHY and record.remedy is not Remedy.WAIT:
             self._say(record.id, f"{record.remedy.value} is over", moved.reason, risk)
             self._learnt = replace(self._learnt, remedies=self._learnt.remedies + 1)
@@ -261,9 +302,9 @@ class _Turn:
 
     def _probed(self, record: NodeRecord, view: View) -> NodeRecord:
         """Which probe is wanted: the next one where the last is sick, or was never heard for too long."""
-        is_sick = view.liveness is LivenessState.PROBE_SICK and view.incarnation >= record.incarnation
-        is_lost = view.heard_s_ago is None and view.watched_s >= SILENT_PROBE_S
         is_late = view.incarnation < record.incarnation and self._now - record.placed_at >= SILENT_PROBE_S
+        is_sick = view.liveness is LivenessState.PROBE_SICK and (view.incarnation >= record.incarnation or is_late)
+        is_lost = view.heard_s_ago is None and view.watched_s >= SILENT_PROBE_S
         if record.is_dead or not (is_sick or record.incarnation == 0 or (is_lost and is_late)):
             return record
         if is_sick:
@@ -295,10 +336,9 @@ class _Turn:
     def _fleet(self) -> Fleet:
         views = self._seen.views.values()
         heard = sum(v.heard_s_ago is not None and v.heard_s_ago < HEARD_WITHIN_S for v in views)
-        usable = sum(self._is_usable(n) for n in self._living)
         used = sum(m.cpus - m.free_cpus for n, m in self._seen.members.items() if n in self._living)
         largest = max((self._seen.members[n].cpus for n in self._living), default=1.0) or 1.0
-        return Fleet(len(self._living), usable, max(1, round(used / largest + 0.49)), heard)
+        return Fleet(len(self._living), len(self._usable), max(1, round(used / largest + 0.49)), heard)
 
     def _actions(self) -> list[Action]:
         actions: list[Action] = []
@@ -356,14 +396,3 @@ def _would_change(choice: Choice) -> str:
         return ""
     remedy, cost = others[0]
     return f"next best was {remedy.value}, {cost - choice.cost_slot_s:,.0f} slot-seconds dearer"
-
-
-def _new(member: Member, records: Mapping[str, NodeRecord], members: Mapping[str, Member], now: float) -> NodeRecord:
-    """A node that joins has the past of the one that died at its address, where no other of that address lives."""
-    at_address = [r for r in records.values() if r.address == member.address]
-    others = [m for m in members.values() if m.address == member.address and m.is_alive and m.id != member.id]
-    dead = [r for r in at_address if r.is_dead]
-    if dead and not others:
-        before = max(dead, key=lambda r: r.condition.since)
-        return NodeRecord(member.id, member.address, before.condition, before.history)
-    return NodeRecord(member.id, member.address, Condition(since=now), NodeHistory(now))

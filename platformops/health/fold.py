@@ -19,9 +19,6 @@ FLAP_SUPPRESS = 2.0
 FLAP_REUSE = 0.75
 """A penalty of 1 a transition that halves in 15 minutes; above 2 a node's improvements are not believed until it has
 fallen below 0.75: route flap damping (RFC 2439, sections 4.2 and 4.4)."""
-COMMON_CAUSE_S = 20.0
-"""How long nodes that turn ill together are only suspect: of the failures at LANL 7.5 to 20 % come with another node's
-within 5 min, and a network or a shared disk that hiccups is back sooner than that."""
 PROBATION_S = 600.0
 MOST_RETURNS = 2
 RETURNS_WITHIN_S = 86_400.0
@@ -41,8 +38,8 @@ class Observation:
     """The verdict of liveness, not one missed heartbeat."""
     has_passed_burn_in: bool = False
     is_pardoned: bool = False
-    common_cause: str = ""
-    """Why many nodes look ill at once; while it is fresh nobody is condemned for it."""
+    held: str = ""
+    """Why it is not condemned yet, however ill it looks: others fell ill with it, or may do so in a moment."""
     why: str = ""
     """The strongest evidence, for the transition's reason."""
 
@@ -103,20 +100,14 @@ def _event(condition: Condition, seen: Observation, now: float) -> tuple[NodeEve
         return None if state is S.DEAD else (E.DIED, seen.why or "it is dead by every channel")
     if state is S.DEAD:
         return _back(condition, seen, E.RETURNED, "it answers again", now)
-    return _worse(condition, seen, now) or _better(condition, seen, now)
+    return _worse(state, seen) or _better(condition, seen, now)
 
 
-def _is_fresh(condition: Condition, now: float) -> bool:
-    """What stays after the others had time to recover is the node's own."""
-    return condition.state is not S.SUSPECT or now - condition.since < COMMON_CAUSE_S
-
-
-def _worse(condition: Condition, seen: Observation, now: float) -> tuple[NodeEvent, str] | None:
-    state = condition.state
+def _worse(state: NodeState, seen: Observation) -> tuple[NodeEvent, str] | None:
     said = f"; {seen.why}" if seen.why else ""
     is_ill = seen.probability >= seen.acts_from
-    if is_ill and seen.common_cause and _is_fresh(condition, now):
-        return (E.SUSPECTED, seen.common_cause) if state is S.HEALTHY else None
+    if is_ill and seen.held:
+        return (E.SUSPECTED, seen.held) if state is S.HEALTHY else None
     if state is not S.UNHEALTHY and is_ill:
         return E.CONDEMNED, f"fails with {seen.probability:.1%}, acting pays from {seen.acts_from:.1%}{said}"
     if state is S.HEALTHY and seen.probability >= SUSPECT_RATIO * seen.acts_from:

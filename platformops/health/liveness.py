@@ -100,6 +100,17 @@ class Liveness:
             self._silence.grow(self._roster.capacity)
             self._gaps.grow(self._roster.capacity)
 
+    def expect(self, node: str, incarnation: int, *, now_s: float) -> None:
+        """`node` was beating until an earlier monitor ended: its silence counts from now on, as if it had been heard.
+
+        Without it, a node that died between two monitors would never be missed.
+        """
+        slots = np.array([self._roster.slots[node]])
+        self._roster.know(int(slots[0]), incarnation)
+        self._silence.hear(slots, 0, num_live=1, now_s=now_s, stalled_s=self._clock.stalled_s)
+        self._roster.settle(slots)
+        self._roster.num_beats[slots] = self._policy.min_beats
+
     def remove(self, node: str) -> None:
         slot = self._roster.remove(node)
         self._silence.forget(slot)
@@ -186,7 +197,8 @@ class Liveness:
         state = roster.states[slot]
         if answer is ChannelAnswer.ANSWERED or state is LivenessState.PROBE_SICK:
             return self._weigh_probe(slot, suspicion, answer, now_s)
-        if suspicion.log_odds < policy.condemn_log_odds or roster.num_beats[slot] < policy.min_beats:
+        is_starting = roster.num_beats[slot] < policy.min_beats and answer is not ChannelAnswer.REFUSED
+        if suspicion.log_odds < policy.condemn_log_odds or is_starting:
             return None
         if now_s < roster.held_until_s[slot] and answer is not ChannelAnswer.REFUSED:
             if state is LivenessState.HELD:

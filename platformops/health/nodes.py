@@ -76,16 +76,16 @@ class NodeRecord:
     """Of the last change, for people."""
     is_refused: bool = False
     """By the guard; the remedy is asked for again when that changes."""
+    is_dead: bool = False
+    """The verdict; a barred node has it beside its state."""
+    is_forgiven: bool = False
+    """It was stopped on purpose: what comes back at its address starts afresh."""
     killed: tuple[Killed, ...] = ()
     predicted: float | None = None
     """The probability that was said at `predicted_at`; it is compared with what becomes of the node."""
     predicted_at: float = 0.0
     saves: float = 0.0
     """Slot-seconds that the remedy in force is expected to save if the node fails."""
-
-    @property
-    def is_dead(self) -> bool:
-        return self.condition.state is NodeState.DEAD
 
 
 @dataclass(frozen=True, slots=True)

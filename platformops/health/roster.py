@@ -67,6 +67,10 @@ class Roster:
         self._free.append(slot)
         return slot
 
+    def know(self, slot: int, incarnation: int) -> None:
+        """Its beats of this incarnation go on from where another monitor left them."""
+        self._incarnations[slot] = incarnation
+
     def accept(self, beats: Sequence[Heartbeat]) -> dict[int, int]:
         """How many new beats each slot sent; old incarnations, repeats and strangers count for nothing."""
         counts: dict[int, int] = {}

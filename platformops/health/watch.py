@@ -18,7 +18,7 @@ from platformops.health.fusion import FusedModel
 from platformops.health.hazard import DAY_S, failure_probability
 from platformops.health.liveness import Liveness, LivenessPolicy, LivenessTick
 from platformops.health.records import ChannelAnswer, LivenessState, LivenessVerdict, Signal
-from platformops.health.risk import Risk
+from platformops.health.risk import Risk, Term
 from platformops.health.signs import (
     ANSWER_DEVIATION,
     FSYNC_SURPRISE,
@@ -49,6 +49,8 @@ class _Heard:
     belief: Belief
     readings: dict[str, float | None] = field(default_factory=dict)
     worth: deque[dict[str, float]] = field(default_factory=lambda: deque(maxlen=PERSISTENT))
+    terms: tuple[Term, ...] = ()
+    """What the last whole sample says, in words."""
     stopped: tuple[Stopped, ...] = ()
     raylet: RayletState = RayletState.ANSWERS
     raylet_reports: int = 0
@@ -89,12 +91,16 @@ class Watch:
         self._peers = PeerDeviation(far=8.0)
         self._compared_at = now
 
-    def add(self, node: str, hazard_per_s: float, now: float) -> None:
-        """Listen to `node`; adding it again sets its hazard."""
+    def add(self, node: str, hazard_per_s: float, now: float, *, beating: int | None) -> None:
+        """Listen to `node`; adding it again sets its hazard. `beating` is the incarnation of the probe that an earlier
+        watch heard of it, None for none."""
+        is_new = node not in self._nodes
         self._hazards[node] = hazard_per_s
-        self._since.setdefault(node, now)
-        self._nodes.setdefault(node, None)
         self._liveness.add(node, hazard_per_day=hazard_per_s * DAY_S)
+        if is_new:
+            self._nodes[node], self._since[node] = None, now
+        if is_new and beating is not None:
+            self._liveness.expect(node, beating, now_s=now)
 
     def keep_only(self, nodes: set[str]) -> None:
         for node in self._nodes.keys() - nodes:
@@ -129,8 +135,7 @@ class Watch:
         if heard is None:
             return View(state, None, watched_s, 0, 0, Risk(prior, HORIZON_S, prior), {}, (), RayletState.ANSWERS)
         belief = predict(heard.belief, hazard, now)
-        said = self._model.judge(prior, heard.readings)
-        risk = Risk(within_horizon(belief, hazard, HORIZON_S), HORIZON_S, prior, said.terms)
+        risk = Risk(within_horizon(belief, hazard, HORIZON_S), HORIZON_S, prior, heard.terms)
         number = heard.incarnation, heard.sequence
         return View(state, now - heard.at_s, watched_s, *number, risk, heard.readings, heard.stopped, heard.raylet)
 
@@ -160,6 +165,7 @@ class Watch:
             else 0.0
             for name in worth
         }
+        heard.terms = self._model.judge(0.5, heard.readings).terms
         heard.belief = update(predict(heard.belief, self._hazards[node], now), lasting)
 
     def _derived(self, heard: _Heard, node: str, now: float) -> Mapping[str, float | None]:

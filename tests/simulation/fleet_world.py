@@ -6,7 +6,7 @@ from platformops.clock import ManualClock
 from platformops.delivery.decisions import explain
 from platformops.errors import ClusterError
 from platformops.fleet import STATUS, FleetController
-from platformops.health.nodes import NODES, WISHES, Member, Wish, Wished, node_from, wish_json
+from platformops.health.nodes import NODES, WISHES, Member, Wished, node_from, wish_json
 from platformops.health.records import ChannelAnswer, Heartbeat
 from platformops.health.vitals import CLOCK_STEP, DISK_FREE, FSYNC, MEMORY_AVAILABLE, MEMORY_STALL
 from platformops.health.wire import RayletState, Report, Stopped
@@ -40,18 +40,24 @@ class FakeFleet:
 
     def __init__(self, clock, num_nodes, *, touch=lambda what: None):
         self.clock, self.touch = clock, touch
-        self.machines = {}
+        self.machines, self.gone = {}, []
         for number in range(num_nodes):
             member = Member(f"n{number}", f"10.0.0.{number}", True, is_head=number == 0, cpus=4.0, free_cpus=4.0)
             self.machines[member.id] = Machine(member, phase_s=number * 0.37 % 1.0)
         self.asked, self.effects, self.avoided, self.orders = [], [], (), []
-        self.is_table_slow = True
 
     def __getitem__(self, node):
         return self.machines[node]
 
     def members(self):
-        return [m.member for m in self.machines.values()]
+        return [*self.gone, *(m.member for m in self.machines.values())]
+
+    def replace(self, node, new):
+        """The dead node's machine runs again, under another id."""
+        old = self.machines.pop(node)
+        self.gone.append(old.member)
+        member = Member(new, old.member.address, True, cpus=4.0, free_cpus=4.0)
+        self.machines[new] = Machine(member)
 
     def reports(self):
         now, found = self.clock.now(), []
@@ -67,6 +73,8 @@ class FakeFleet:
         readings = dict(machine.readings) if machine.sequence % 5 == 0 else {}
         beat = Heartbeat(machine.member.id, machine.incarnation, machine.sequence, now)
         machine.sequence += machine.raylet is RayletState.ANSWERS
+        if machine.raylet is RayletState.GONE:
+            machine.incarnation = 0
         stopped = tuple(Stopped(pid, at, "ray::Worker", now - since) for (pid, at), since in machine.stopped.items())
         return [Report(beat, machine.raylet, readings, stopped)]
 
@@ -178,6 +186,3 @@ class FleetWorld:
 
     def told(self, node):
         return [d.decision for d in explain(self.store, node)]
-
-
-__all__ = ["FakeFleet", "FleetWorld", "Wish"]

@@ -4,12 +4,13 @@ import random
 
 import pytest
 
+from platformops.delivery.decisions import explain
 from platformops.errors import LeaseLost
 from platformops.fleet import FleetController
-from platformops.health.nodes import Wish
+from platformops.health.nodes import Member, Wish
 from platformops.health.vitals import CPU_BUSY, DISK_FREE, MEMORY_AVAILABLE, MEMORY_STALL
 from platformops.health.wire import RayletState
-from tests.simulation.fleet_world import FleetWorld
+from tests.simulation.fleet_world import FleetWorld, Machine
 
 ACTS = ("retire", "drain", "kill", "avoid")
 
@@ -22,8 +23,7 @@ def acts(world):
 def test_every_node_gets_a_probe_and_a_new_one_too():
     world = FleetWorld(4)
     assert [e[1] for e in world.fleet.done("probe")] == ["n0", "n1", "n2", "n3"]
-    late = FleetWorld(1).fleet["n0"]
-    world.fleet.machines["n9"] = type(late)(late.member.__class__("n9", "10.0.0.9", True, cpus=4.0, free_cpus=4.0))
+    world.fleet.machines["n9"] = Machine(Member("n9", "10.0.0.9", True, cpus=4.0, free_cpus=4.0))
     world.until(lambda: world.fleet["n9"].incarnation == 1)
     assert acts(world) == []
 
@@ -67,7 +67,7 @@ def test_a_single_missed_beat_and_a_busy_processor_change_nothing():
     for node in ("n1", "n3"):
         world.fleet[node].due_s += 1.0
         world.run(10)
-    world.run(600)
+    world.run(120)
     assert acts(world) == []
     assert {world.state(f"n{i}") for i in range(5)} == {"healthy"}
 
@@ -122,13 +122,7 @@ def test_a_leaking_node_is_avoided_then_serves_probation_when_it_is_well_again()
     row = next(r for r in world.status()["nodes"] if r["id"] == "n5")
     assert "share of memory left 0.005" in row["reasons"][0]
     assert row["probability"] > 0.1
-    assert any("slot-seconds" in d.reason for d in [*explained(world, "n5")])
-
-
-def explained(world, node):
-    from platformops.delivery.decisions import explain
-
-    return explain(world.store, node)
+    assert any("slot-seconds" in d.reason for d in explain(world.store, "n5"))
 
 
 def test_one_odd_sample_moves_nothing():
@@ -173,18 +167,16 @@ def test_the_only_node_is_never_avoided():
 
 def test_the_past_of_a_machine_follows_it_and_a_crash_loop_is_barred():
     world = FleetWorld(3)
-    for life in range(4):
+    for life in range(3):
         node = "n1" if life == 0 else f"n1-{life}"
         world.fleet[node].raylet = RayletState.GONE
         world.until(lambda node=node: not world.fleet[node].member.is_alive)
-        old = world.fleet.machines.pop(node)
-        member = old.member.__class__(f"n1-{life + 1}", old.member.address, True, cpus=4.0, free_cpus=4.0)
-        world.fleet.machines[member.id] = type(old)(member)
+        world.fleet.replace(node, f"n1-{life + 1}")
         world.run(20)
-    assert world.state("n1-4") == "barred"
-    assert "n1-4" in world.fleet.avoided
-    world.wish("n1-4", Wish.PARDONED)
-    world.until(lambda: world.state("n1-4") == "probation")
+    assert world.state("n1-3") == "barred"
+    assert "n1-3" in world.fleet.avoided
+    world.wish("n1-3", Wish.PARDONED)
+    world.until(lambda: world.state("n1-3") == "probation")
 
 
 def test_of_two_controllers_the_older_can_neither_commit_nor_act():
@@ -192,41 +184,46 @@ def test_of_two_controllers_the_older_can_neither_commit_nor_act():
     old = world.controller
     FleetController(world.store, world.fleet, world.clock, "new")
     world.fleet["n1"].raylet = RayletState.GONE
-    with pytest.raises(LeaseLost):
+
+    def turned():
         for _ in range(40):
             world.clock.sleep(0.25)
             old.turn()
+
+    with pytest.raises(LeaseLost):
+        turned()
     assert acts(world) == []
 
 
 def story(world):
-    """A leak, a death, a frozen server, a frozen worker and a sick probe, one after the other."""
+    """A leak, a death, a frozen server, a frozen worker and a sick probe, within half a minute."""
     leak(world, "n5")
-    world.run(40)
+    world.run(14)
     world.fleet["n2"].raylet = RayletState.GONE
-    world.run(12)
+    world.run(3)
     world.fleet["n3"].raylet = RayletState.STOPPED
-    world.run(20)
     world.fleet["n4"].stopped[7, 7] = world.clock.now()
-    world.run(8)
-    world.fleet["n6"].incarnation = 0
-    world.run(40)
+    world.run(5)
+    world.fleet["n1"].incarnation = 0
+    world.run(14)
     return world
 
 
+NUM_KILLS = 25
+"""Of the 250 points or so; all of them were tried."""
+
+
 def test_a_controller_killed_at_random_points_loses_no_verdict_and_does_nothing_twice():
-    undisturbed = story(FleetWorld(12))
-    offset, wanted = FleetWorld(12).touches, sorted(set(acts(undisturbed)))
-    luck = random.Random(5)
-    points = luck.sample(range(offset + 1, undisturbed.touches), 100)
-    for point in points:
-        world = FleetWorld(12)
+    undisturbed, offset = FleetWorld(6), 0
+    offset = undisturbed.touches
+    wanted = sorted(set(acts(story(undisturbed))))
+    assert [what for what, *_ in wanted] == ["avoid", "kill", "retire", "retire"]
+    for point in random.Random(5).sample(range(offset + 1, undisturbed.touches), NUM_KILLS):
+        world = FleetWorld(6)
         world.kill_at = {point}
         story(world)
         assert world.kills == 1
         assert sorted(acts(world)) == wanted, point
-        verdicts = {n: world.state(n) for n in ("n2", "n3", "n5")}
-        assert verdicts == {n: undisturbed.state(n) for n in verdicts}, point
-        for node in ("n2", "n3", "n4", "n5", "n6"):
-            told = world.told(node)
-            assert len(told) == len(set(told)), (point, told)
+        for node in ("n1", "n2", "n3", "n4", "n5"):
+            assert world.state(node) == undisturbed.state(node), point
+            assert sorted(world.told(node)) == sorted(undisturbed.told(node)), point
