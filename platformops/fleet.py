@@ -227,7 +227,7 @@ class FleetController:
         wished = self._wishes.get(node, Wished())
         view = self._watch.view(node, now) if member.is_alive else None
         is_cordoned = wished.wish in (Wish.CORDONED, Wish.DRAINED) or record.remedy in AWAY
-        reasons: list[Json] = [t.words for t in risk.terms if abs(t.log_odds) > 0.05][:3] if risk else []
+        reasons: list[Json] = [t.words for t in (risk.terms if risk else ()) if abs(t.log_odds) > 0.05]
         return {
             "id": node,
             "address": record.address,
@@ -242,7 +242,7 @@ class FleetController:
             "wished_by": wished.who,
             "probability": risk.actionable if risk else None,
             "horizon_s": risk.horizon_s if risk else None,
-            "reasons": reasons,
+            "reasons": reasons[:3],
             "trust": risk.reason if risk else "",
             "remedy": record.remedy.value,
             "planned": choice.remedy.value if choice and not record.is_dead else "",

@@ -68,7 +68,7 @@ class RayFleet:
         return self._table
 
     def reports(self) -> Sequence[Report]:
-        found = []
+        found: list[Report] = []
         while True:
             try:
                 datagram, address = self._socket.recvfrom(LONGEST_BYTES)
@@ -80,7 +80,7 @@ class RayFleet:
                 found.append(report)
 
     def answers(self) -> Sequence[tuple[str, ChannelAnswer]]:
-        found = []
+        found: list[tuple[str, ChannelAnswer]] = []
         with suppress(queue.Empty):
             while True:
                 found.append(self._answers.get_nowait())

@@ -7,8 +7,8 @@ from platformops.health.vitals import Counters, Texts, counters, process_stat, r
 STAT = "cpu  100 0 50 800 10 0 5 35 0 0\ncpu0 50 0 25 400 5 0 2 17 0 0\n"
 LATER = "cpu  190 0 60 800 10 0 5 35 0 0\n"
 MEMINFO = "MemTotal:       1000 kB\nMemFree:         100 kB\nMemAvailable:    250 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n"
-NET = """Inter-|   Receive                                                |  Transmit
- face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
+NET = """Inter-|   Receive        |  Transmit
+ face |bytes    packets errs drop fifo frame ...
     lo: 9 9 7 7 0 0 0 0 9 9 7 7 0 0 0 0
   eth0: 9 9 1 2 0 0 0 0 9 9 3 4 0 0 0 0
 """
