@@ -102,7 +102,9 @@ def site(num_nodes: int) -> Iterator[Site]:
     token.write_text("7" * 64)
     os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token), "OMP_NUM_THREADS": "1"}
     os.environ |= {"PYTHONPATH": str(PROJECT), "RAY_DISABLE_IMPORT_WARNING": "1", "PLATFORMOPS_SITE": str(root)}
-    made = Site(home_at(root / "home"), num_nodes)
+    home = home_at(root / "home")
+    home.root.mkdir()
+    made = Site(home, num_nodes)
     try:
         yield made
     finally:

@@ -58,6 +58,8 @@ STATUS_EVERY_S = 2.0
 DECIDE_EVERY_S = 1.0
 """Beats are heard at each turn; what they mean is judged this often, and at once after a verdict."""
 WISHES_EVERY_S = 1.0
+STALLED_S = 1.0
+"""A turn that comes so late after the last one finds old news."""
 FORGET_DEAD_S = 7.0 * DAY_S
 
 
@@ -108,6 +110,7 @@ class FleetController:
         self._learnt = learnt_from(learnt.value) if learnt else Learnt(Record(clock.now()))
         self._wishes: Mapping[str, Wished] = {}
         self._members: Mapping[str, Member] = {}
+        self._turned_at = clock.now()
         self._wishes_at = self._status_at = self._listed_at = self._decided_at = -math.inf
 
     def turn(self) -> tuple[str, ...]:
@@ -143,6 +146,9 @@ class FleetController:
     def _hear(self, now: float) -> tuple[LivenessVerdict, ...]:
         reports = self._ports.reports()
         verdicts = list(self._watch.hear(reports, now))
+        if now - self._turned_at > STALLED_S:
+            self._watch.forget_stopped()
+        self._turned_at = now
         for node, answer in self._ports.answers():
             self._watch.hear_channel(node, answer, now)
         ticked = self._watch.tick(now)

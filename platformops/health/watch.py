@@ -117,6 +117,13 @@ class Watch:
             self._compare(now)
         return self._liveness.hear(beats, now_s=now)
 
+    def forget_stopped(self) -> None:
+        """Which workers stand still is to be told anew: what was said of it lay in a queue, and this very process may
+        be among them."""
+        for heard in self._nodes.values():
+            if heard is not None:
+                heard.stopped = ()
+
     def hear_channel(self, node: str, answer: ChannelAnswer, now: float) -> None:
         self._liveness.hear_channel(node, answer, now_s=now)
 

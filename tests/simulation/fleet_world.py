@@ -44,7 +44,7 @@ class FakeFleet:
         for number in range(num_nodes):
             member = Member(f"n{number}", f"10.0.0.{number}", True, is_head=number == 0, cpus=4.0, free_cpus=4.0)
             self.machines[member.id] = Machine(member, phase_s=number * 0.37 % 1.0)
-        self.asked, self.effects, self.avoided, self.orders = [], [], (), []
+        self.asked, self.effects, self.avoided, self.queued = [], [], (), []
 
     def __getitem__(self, node):
         return self.machines[node]
@@ -59,8 +59,12 @@ class FakeFleet:
         member = Member(new, old.member.address, True, cpus=4.0, free_cpus=4.0)
         self.machines[new] = Machine(member)
 
+    def backlog(self):
+        """What probes said while nobody read it is in the queue now."""
+        self.queued = self.reports()
+
     def reports(self):
-        now, found = self.clock.now(), []
+        now, found, self.queued = self.clock.now(), self.queued, []
         for machine in self.machines.values():
             while machine.incarnation and now >= machine.due_s:
                 machine.due_s += 1.0

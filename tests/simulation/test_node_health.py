@@ -109,6 +109,17 @@ def test_a_frozen_worker_is_ended_once_and_named():
     assert world.told("n1") == ["restart worker"]
 
 
+def test_a_controller_that_stood_still_itself_does_not_end_itself_for_it():
+    world = FleetWorld(3)
+    world.fleet["n0"].stopped[1, 1] = world.clock.now()
+    world.clock.sleep(6.0)
+    world.fleet.backlog()
+    del world.fleet["n0"].stopped[1, 1]
+    world.run(10)
+    assert acts(world) == []
+    assert world.told("n0") == []
+
+
 def leak(world, node):
     world.fleet[node].readings |= {MEMORY_AVAILABLE: 0.005, MEMORY_STALL: 0.6}
 
