@@ -244,9 +244,9 @@ class _Turn:
     def _moved(self, record: NodeRecord, member: Member, moved: Transition, risk: Risk) -> NodeRecord:
         self._say(record.id, f"{moved.before.value} -> {moved.after.value}", moved.reason, risk)
         if moved.after is NodeState.DEAD:
-            if not member.has_ended_well:
+            if not _is_wanted(member):
                 self._died(record, moved.before)
-            forgiven = member.has_ended_well and record.remedy is Remedy.WAIT
+            forgiven = _is_wanted(member) and record.remedy is Remedy.WAIT
             return replace(record, remedy=Remedy.WAIT, is_refused=False, reason=moved.reason, is_forgiven=forgiven)
         if moved.after is NodeState.HEALTHY and record.remedy is not Remedy.WAIT:
             self._say(record.id, f"{record.remedy.value} is over", moved.reason, risk)
@@ -321,7 +321,7 @@ class _Turn:
         dies = is_dead and not record.is_dead
         due = record.predicted is not None and self._now - record.predicted_at >= HORIZON_S
         member = self._seen.members[record.id]
-        if dies and not member.has_ended_well:
+        if dies and not _is_wanted(member):
             record = replace(record, history=watched(record.history, self._now, failures=1))
         if record.predicted is not None and (due or dies) and record.remedy is Remedy.WAIT:
             outcome = Outcome(CLASS, record.predicted, dies)
@@ -388,6 +388,11 @@ class _Turn:
             evidence.append({"costs_slot_s": costs, "excluded": {r.value: w for r, w in choice.excluded.items()}})
         would = _would_change(choice) if choice else ""
         self._decisions.append(Decision(node, what, reason, evidence, would, self._now))
+
+
+def _is_wanted(member: Member) -> bool:
+    """Whether its death is nobody's failure: it was stopped, or drained and has just ended."""
+    return member.has_ended_well or member.is_draining
 
 
 def _would_change(choice: Choice) -> str:

@@ -59,6 +59,7 @@ class RayFleet:
         self._answers: queue.SimpleQueue[tuple[str, ChannelAnswer]] = queue.SimpleQueue()
         self._placing: dict[tuple[str, int], object] = {}
         self._asked_at: dict[tuple[str, ...], float] = {}
+        self._called: dict[tuple[str, ...], Future[None]] = {}
         self._avoided: tuple[str, ...] | None = None
         self._ended = threading.Event()
         self.refresh()
@@ -98,14 +99,17 @@ class RayFleet:
     def place_probe(self, node: str, incarnation: int) -> None:
         if (node, incarnation) in self._placing or node not in self._servers:
             return
+        before = [task for (other, _), task in self._placing.items() if other == node]
         self._placing = {one: task for one, task in self._placing.items() if one[0] != node}
         host, port = self._socket.getsockname()[:2]
         try:
             self._placing[node, incarnation] = begin_probe(
                 node, incarnation, self._key, (host, port), self._servers[node], str(PLATFORM_ROOT)
             )
+            with suppress(ray.exceptions.GetTimeoutError):
+                ray.get(before, timeout=0)
         except ray.exceptions.RayError as error:
-            raise ClusterError(f"no probe can be started on {node[:8]}: {error}") from error
+            raise ClusterError(f"the probe of {node[:8]} did not start: {error}") from error
 
     def retire(self, node: str, reason: str) -> None:
         self._call(("retire", node), lambda: _unregister(node, reason))
@@ -143,11 +147,15 @@ class RayFleet:
         self._answers.put((node, said.get(answer, ChannelAnswer.SILENT)))
 
     def _call(self, what: tuple[str, ...], call: Callable[[], None]) -> None:
-        """Once every few seconds; it states an end, so that another time is harmless."""
+        """Once every few seconds; it states an end, so that another time is harmless. Raises ClusterError when the time
+        before went wrong."""
         now = self._clock.monotonic()
-        if now - self._asked_at.get(what, -REPEAT_S) >= REPEAT_S:
-            self._asked_at[what] = now
-            self._threads.submit(call)
+        if now - self._asked_at.get(what, -REPEAT_S) < REPEAT_S:
+            return
+        self._asked_at[what] = now
+        before, self._called[what] = self._called.get(what), self._threads.submit(call)
+        if before is not None and before.done() and (error := before.exception()) is not None:
+            raise ClusterError(f"{' '.join(what)}: {error}")
 
 
 class FleetThread:
@@ -223,9 +231,12 @@ def _unregister(node: str, reason: str) -> None:
 
     death = common_pb2.NodeDeathInfo(reason=common_pb2.NodeDeathInfo.UNEXPECTED_TERMINATION, reason_message=reason)
     request = gcs_service_pb2.UnregisterNodeRequest(node_id=bytes.fromhex(node), node_death_info=death)
-    channel = init_grpc_channel(ray.get_runtime_context().gcs_address)
+    address = ray.get_runtime_context().gcs_address
+    cluster = (("ray_cluster_id", ray._raylet.GcsClient(address=address).cluster_id.hex()),)
+    channel = init_grpc_channel(address)
     try:
-        gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel).UnregisterNode(request, timeout=RPC_TIMEOUT_S)
+        stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        stub.UnregisterNode(request, timeout=RPC_TIMEOUT_S, metadata=cluster)
     finally:
         channel.close()
 

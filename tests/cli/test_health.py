@@ -97,3 +97,10 @@ def test_the_only_node_is_not_cordoned():
     (row,) = world.status()["nodes"]
     with pytest.raises(UserError, match="only node"):
         put_wish(world.store, row, Wish.CORDONED, "ada", 0.0)
+
+
+def test_a_drill_that_is_not_known_or_has_no_cluster_says_so(platformops, monkeypatch):
+    assert "one of controller" in platformops("drill", "node", "everything").err
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    answer = platformops("drill", "node", "kil")
+    assert (answer.code, "did you mean" in answer.err) == (2, True)

@@ -22,6 +22,7 @@ SURFACE = {
     "cordon": ["NODE", "--as", "--json"],
     "uncordon": ["NODE", "--as", "--json"],
     "drain": ["NODE", "--as", "--json"],
+    "drill node": ["KINDS...", "--json"],
     "why": ["NAME", "SUBJECT", "--json", "--last"],
     "predict": ["FILES...", "SYSTEM", "--endpoint", "--json"],
     "models": ["MODEL", "--json"],
@@ -53,7 +54,7 @@ def test_the_options_of_a_verb_are_these(name):
 
 @pytest.mark.parametrize("name", SURFACE)
 def test_every_verb_has_help_with_an_example(platformops, name):
-    answer = platformops(name, "--help")
+    answer = platformops(*name.split(), "--help")
     assert answer.code == 0
     assert f"Example: platformops {name}" in answer.out
     assert "--json" in answer.out
