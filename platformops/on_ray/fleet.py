@@ -38,6 +38,7 @@ CALLS = 8
 REPEAT_S = 5.0
 """Before the same thing is asked of the cluster again."""
 RPC_TIMEOUT_S = 10.0
+LAST_INCARNATION = 2**62
 LISTENER = "health/listener"
 QUEUED_BYTES = 4 << 20
 """What comes while this process is stopped waits in the kernel, and is read before anybody is judged."""
@@ -95,6 +96,11 @@ class RayFleet:
     def order(self, order: Order) -> None:
         with suppress(OSError):  # the next report is answered again
             self._socket.sendto(order_bytes(order, self._key), self._addresses[order.node])
+
+    def dismiss(self, epoch: int) -> None:
+        """Every probe that was heard ends itself: whoever stops the controller wants none of them."""
+        for node in self._addresses:
+            self.order(Order(node, epoch, LAST_INCARNATION, LAST_INCARNATION))
 
     def place_probe(self, node: str, incarnation: int) -> None:
         if (node, incarnation) in self._placing or node not in self._servers:
@@ -174,6 +180,7 @@ class FleetThread:
         """The turn under way has ended on return."""
         self._stopped.set()
         self._thread.join(timeout=RPC_TIMEOUT_S)
+        self._ports.dismiss(self._fleet.epoch)
         self._ports.close()
         self._store.close()
 

@@ -34,10 +34,10 @@ def begin_probe(
 
 
 def start_probe(given: dict[str, object], root: str) -> None:
-    """Runs on the node itself, as a child of its raylet. Raises CalledProcessError or TimeoutExpired."""
+    """Runs on the node itself. Raises CalledProcessError or TimeoutExpired."""
     folder = ray._private.worker._global_node.get_session_dir_path()
     packages = [*site.getsitepackages(), site.getusersitepackages()]
-    told = {**given, "raylet_pid": os.getppid(), "folder": folder, "site": packages}
+    told = {**given, "raylet_pid": int(os.environ["RAY_RAYLET_PID"]), "folder": folder, "site": packages}
     subprocess.run(
         [sys.executable, "-S", "-P", "-m", "platformops.on_ray.probe"],
         input=json.dumps(told),

@@ -107,3 +107,12 @@ def test_the_same_story_gives_the_same_states():
 
 def test_nothing_new_leaves_the_condition_as_it_is():
     assert fold(Condition(), Observation(0.04, 0.1), 5.0).condition == Condition()
+
+
+def test_a_node_that_is_held_becomes_suspect_and_is_condemned_once_it_is_not():
+    held = Observation(0.3, 0.1, held="3 of 5 nodes look ill at once")
+    folded = fold(Condition(), held, 10.0)
+    assert folded.condition.state is S.SUSPECT
+    assert folded.transition.reason == held.held
+    assert after((11.0, held), start=folded.condition).state is S.SUSPECT
+    assert after((12.0, ILL), start=folded.condition).state is S.UNHEALTHY

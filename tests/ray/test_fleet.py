@@ -56,11 +56,12 @@ def site(ray_cluster, tmp_path_factory):
 
 def probes():
     """Of this cluster."""
+    raylets = {str(p.pid) for p in psutil.Process().children(recursive=True) if p.name() == "raylet"}
     found = []
     for process in psutil.process_iter(["cmdline"]):
         with contextlib.suppress(psutil.Error):
             if "platformops.on_ray.probe" in (process.info["cmdline"] or []):
-                found += [process] if process.environ().get("RAY_ADDRESS", "") == os.environ["RAY_ADDRESS"] else []
+                found += [process] if process.environ().get("RAY_RAYLET_PID") in raylets else []
     return found
 
 
@@ -91,9 +92,9 @@ def test_a_frozen_actor_is_ended_and_its_node_left_alone(site):
 def test_a_dead_probe_is_replaced(site):
     import ray
 
-    before = site.record().incarnation
-    for probe in probes():
-        probe.kill()
+    before, running = site.record().incarnation, probes()
+    assert len(running) == 1
+    running[0].kill()
     await_true(lambda: site.record().incarnation > before)
     await_true(site.is_heard)
     assert "restart its probe" in site.told()
