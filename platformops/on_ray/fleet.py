@@ -6,9 +6,9 @@ import queue
 import secrets
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
@@ -165,12 +165,13 @@ class RayFleet:
 
 
 class FleetThread:
-    """Turns the crank of node health until it is stopped or overtaken; `tell` gets what cannot be done."""
+    """Turns the crank of node health until it is stopped or overtaken; `tell` gets what cannot be done.
+
+    Releases share its process, so that nothing that goes wrong here may end it.
+    """
 
     def __init__(self, home: Home, holder: str, tell: Callable[[str, str], None]) -> None:
-        self._store, self._clock, self._tell = open_store(home.store_url), SystemClock(), tell
-        self._ports = RayFleet(self._store, self._clock)
-        self._fleet = FleetController(self._store, self._ports, self._clock, holder)
+        self._home, self._holder, self._tell = home, holder, tell
         self._stopped = threading.Event()
         self._said: tuple[str, ...] = ()
         self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
@@ -180,24 +181,48 @@ class FleetThread:
         """The turn under way has ended on return."""
         self._stopped.set()
         self._thread.join(timeout=RPC_TIMEOUT_S)
-        self._ports.dismiss(self._fleet.epoch)
-        self._ports.close()
-        self._store.close()
 
     def _run(self) -> None:
-        while not self._stopped.wait(TICK_S):
+        while not self._stopped.is_set():
             try:
-                problems = self._fleet.turn()
+                with _opened(self._home, self._holder) as fleet:
+                    self._turn_always(fleet)
             except LeaseLost as lost:
                 self._tell("overtaken", lost.message)
                 return
+            except Exception as error:
+                self._say((f"{type(error).__name__}: {error}",))
+                self._stopped.wait(REPEAT_S)
+
+    def _turn_always(self, fleet: FleetController) -> None:
+        while not self._stopped.wait(TICK_S):
+            try:
+                self._say(fleet.turn())
+            except LeaseLost:
+                raise
             except PlatformError as error:
-                problems = (error.message,)
-            except Exception as error:  # releases share this process, and must not end with it
-                problems = (f"{type(error).__name__}: {error}",)
-            for problem in set(problems) - set(self._said):
-                self._tell("problem", problem)
-            self._said = problems
+                self._say((error.message,))
+
+    def _say(self, problems: tuple[str, ...]) -> None:
+        for problem in set(problems) - set(self._said):
+            self._tell("problem", problem)
+        self._said = problems
+
+
+@contextmanager
+def _opened(home: Home, holder: str) -> Iterator[FleetController]:
+    """A crank with its own store and ports; its probes are dismissed when it ends in good order."""
+    clock, store = SystemClock(), open_store(home.store_url)
+    try:
+        ports = RayFleet(store, clock)
+        try:
+            fleet = FleetController(store, ports, clock, holder)
+            yield fleet
+            ports.dismiss(fleet.epoch)
+        finally:
+            ports.close()
+    finally:
+        store.close()
 
 
 def _listener(store: Store) -> tuple[bytes, socket.socket]:
