@@ -77,7 +77,8 @@ class Site:
         entry = self.store.get(STATUS)
         rows = entry.value["nodes"] if entry else []
         assert isinstance(rows, list)
-        return any(row["id"] == node and (row["heard_s_ago"] or 99.0) < 3.0 for row in rows)  # type: ignore[index,call-overload,operator]
+        found = [row["heard_s_ago"] for row in rows if isinstance(row, dict) and row["id"] == node]
+        return any(isinstance(heard_s, int | float) and heard_s < 3.0 for heard_s in found)
 
     def wish(self, node: str, wish: Wish) -> None:
         self.store.put(WISHES + node, wish_json(Wished(wish, "benchmark", time.time())), expect=None)

@@ -145,7 +145,7 @@ class _Turn:
             risk.actionable,
             acts_from(work, prices),
             is_dead=dead,
-            has_passed_burn_in=view is not None and view.heard_s_ago is not None and view.heard_s_ago < HEARD_WITHIN_S,
+            has_passed_burn_in=_is_heard(view),
             is_pardoned=wished.wish is Wish.PARDONED and wished.at > record.condition.since,
             held=self._held(record.condition),
             why=why or (risk.terms[0].words if risk.terms and risk.terms[0].log_odds > 0.0 else ""),
@@ -334,8 +334,7 @@ class _Turn:
         return record
 
     def _fleet(self) -> Fleet:
-        views = self._seen.views.values()
-        heard = sum(v.heard_s_ago is not None and v.heard_s_ago < HEARD_WITHIN_S for v in views)
+        heard = sum(map(_is_heard, self._seen.views.values()))
         used = sum(m.cpus - m.free_cpus for n, m in self._seen.members.items() if n in self._living)
         largest = max((self._seen.members[n].cpus for n in self._living), default=1.0) or 1.0
         return Fleet(len(self._living), len(self._usable), max(1, round(used / largest + 0.49)), heard)
@@ -365,11 +364,7 @@ class _Turn:
     def _may_retire(self, node: str) -> bool:
         """Where most of the others are silent too, the fault may be here, and a verdict on them is only remembered."""
         others = [n for n in self._living if n != node and not self._records[n].is_dead]
-        heard = [
-            n
-            for n in others
-            if (v := self._seen.views.get(n)) is not None and (v.heard_s_ago or HEARD_WITHIN_S) < HEARD_WITHIN_S
-        ]
+        heard = [n for n in others if _is_heard(self._seen.views.get(n))]
         return not others or len(heard) > 0.5 * len(others) - 1e-9
 
     def _is_closed(self, node: str) -> bool:
@@ -388,6 +383,10 @@ class _Turn:
             evidence.append({"costs_slot_s": costs, "excluded": {r.value: w for r, w in choice.excluded.items()}})
         would = _would_change(choice) if choice else ""
         self._decisions.append(Decision(node, what, reason, evidence, would, self._now))
+
+
+def _is_heard(view: View | None) -> bool:
+    return view is not None and view.heard_s_ago is not None and view.heard_s_ago < HEARD_WITHIN_S
 
 
 def _is_wanted(member: Member) -> bool:
