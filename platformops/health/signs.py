@@ -2,7 +2,7 @@
 
 No public data set holds the readings of compute nodes and their failures, so these ratios are opinions of engineers,
 kept low and capped: two of them together condemn, one alone only where nothing works any more. Load has no curve: a
-busy processor is what a node is for. `calibration` corrects their sum by what became of the nodes, and takes it out of
+busy processor is what a node is for, and what it makes slower is worth little. `calibration` corrects their sum by what became of the nodes, and takes it out of
 use where it is wrong.
 """
 
@@ -30,8 +30,8 @@ _WORTH: Mapping[str, tuple[str, Mapping[float, float]]] = {
     vitals.FILE_HANDLES: ("share of the kernel's file handles in use", {0.8: 1.0, 0.97: 60.0}),
     vitals.CLOCK_STEP: ("seconds that its clock jumped", {0.5: 1.0, 10.0: 4.0}),
     NETWORK_SURPRISE: ("powers of ten by which network errors are too many", {4.0: 1.0, 12.0: 20.0}),
-    FSYNC_SURPRISE: ("powers of ten by which durable writes are slower than they were", {12.0: 1.0, 60.0: 3.0}),
-    ANSWER_DEVIATION: ("powers of ten by which its server is slower than its peers'", {12.0: 1.0, 60.0: 3.0}),
+    FSYNC_SURPRISE: ("powers of ten by which durable writes are slower than they were", {12.0: 1.0, 60.0: 1.5}),
+    ANSWER_DEVIATION: ("powers of ten by which its server is slower than its peers'", {12.0: 1.0, 60.0: 1.5}),
     GPUS_LOST: ("GPUs fewer than it had", {0.0: 1.0, 1.0: 400.0}),
     vitals.GPU_ECC: ("uncorrected memory errors of its GPUs", {0.0: 1.0, 1.0: 20.0, 20.0: 200.0}),
     vitals.GPU_REMAPPED: ("memory rows of its GPUs given up", {0.0: 1.0, 1.0: 5.0, 8.0: 30.0}),
