@@ -48,9 +48,10 @@ from platformops.delivery.systems import (
     watch_key,
 )
 from platformops.delivery.watch_documents import watch_from, watch_json
-from platformops.errors import LeaseLost, PlatformError, StoreConflict
+from platformops.errors import PlatformError, StoreConflict
 from platformops.registry.records import Verdicts
 from platformops.registry.registry import aliases, get_verdicts, mark_verdicts, set_alias
+from platformops.store.lease import fence, held, take
 from platformops.store.records import ABSENT, Entry, Json, JsonObject, Put, Store
 
 LEASE = "lease/controller"
@@ -259,22 +260,18 @@ def _evidence(watched: Watched, ledger: Ledger | None, watched_since: float) -> 
 
 def take_over(store: Store, holder: str, now: float) -> int:
     """The epoch of a controller that starts: every earlier one can neither commit nor act from here on."""
-    entry = store.get(LEASE)
-    epoch = int(str(entry.value["epoch"])) + 1 if entry else 1
-    value: JsonObject = {"epoch": epoch, "holder": holder, "taken_at": now}
-    store.put(LEASE, value, expect=entry.version if entry else ABSENT)
-    return epoch
+    return take(store, LEASE, holder, now)
 
 
 def turn(store: Store, ports: Ports, clock: Clock, epoch: int) -> Turn:
     """One turn: look, decide, commit, act. Raises LeaseLost when a newer controller has taken over, and StoreError or
     ClusterError when nothing can be seen; nothing has then been done."""
-    lease, now = _lease(store, epoch), clock.now()
+    lease, now = held(store, LEASE, epoch), clock.now()
     decided = tick(look(store, ports, epoch, now, watched_since=float(str(lease.value["taken_at"]))), now)
     try:
         _commit(store, lease, decided)
     except StoreConflict as conflict:
-        _lease(store, epoch)
+        held(store, LEASE, epoch)
         return Turn(problems=(f"decided again: {conflict.message}",), is_settled=False)
     problems = _act(store, ports, decided.actions, epoch)
     _report(store, decided.status, problems, now, is_news=bool(decided.decisions))
@@ -334,26 +331,16 @@ def _brought(store: Store, system: System, newest: Rollout | None) -> Rollout | 
     return load_rollout(store, system.name, system.stable.number)
 
 
-def _lease(store: Store, epoch: int) -> Entry:
-    entry = store.get(LEASE)
-    if entry is None or entry.value["epoch"] != epoch:
-        newer = entry.value["epoch"] if entry else "no"
-        raise LeaseLost(f"this controller has epoch {epoch}, but epoch {newer} is in force")
-    return entry
-
-
 def _commit(store: Store, lease: Entry, decided: Tick) -> None:
-    """The lease is rewritten with every commit: a newer controller's would make the whole commit conflict."""
     if decided.puts:
-        fence = Put(LEASE, lease.value, expect=lease.version)
-        store.commit([fence, *decided.puts, *decision_puts(store, decided.decisions)])
+        store.commit([fence(lease), *decided.puts, *decision_puts(store, decided.decisions)])
 
 
 def _act(store: Store, ports: Ports, actions: Sequence[Action], epoch: int) -> tuple[str, ...]:
     """Carries out all actions; what cannot be done now is said, and comes back with the next tick."""
     problems = []
     for action in actions:
-        _lease(store, epoch)
+        held(store, LEASE, epoch)
         try:
             _do(store, ports, action)
         except PlatformError as error:

@@ -43,14 +43,19 @@ VERBS = {
     "approve": Verb("Let a release have traffic, or go on without proof; on record.", "approve digits --as ada"),
     "drill": Verb("Release known defects on purpose: what catches each.", "drill release configs/digits.yaml --all"),
     "status": Verb("Show what runs: systems, traffic, nodes, controller.", "status --json"),
-    "why": Verb("Explain the last decision on a system, version, run or step.", "why digits"),
+    "health": Verb("Show every node's health, what is planned and why.", "health --watch"),
+    "cordon": Verb("Give a node no new work.", "cordon 4f2a"),
+    "uncordon": Verb("Give a node work again.", "uncordon 4f2a"),
+    "drain": Verb("Move a node's work away and end its server.", "drain 4f2a"),
+    "drill node": Verb("Break a node on purpose: what finds it, and how soon.", "drill node kill freeze"),
+    "why": Verb("Explain the last decision on a system, version, run, step or node.", "why digits"),
     "predict": Verb("Send images to a live system and print its answers.", "predict digits five.png"),
     "models": Verb("List model versions with aliases and metrics.", "models digits"),
     "logs": Verb("Show the log of a run, as it grows with -f.", "logs -f"),
     "down": Verb("Stop what `up` started, and only that.", "down digits"),
     "schema": Verb("Print the JSON Schema of specs, for editors.", "schema > platformops.schema.json"),
 }
-"""Verb `x` is the function `x` in `platformops/cli/x.py`; a test freezes these and their options."""
+"""Verb `x y` is the function `x_y` in `platformops/cli/x_y.py`; a test freezes these and their options."""
 
 
 class Verbs(TyperGroup):
@@ -65,6 +70,8 @@ class Verbs(TyperGroup):
         return list(VERBS)
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]  # noqa: ANN401
+        if (both := " ".join(args[:2])) in VERBS:
+            args = [both, *args[2:]]
         name, listed, rest = super().resolve_command(ctx, args)
         return (name, loaded(name), rest) if name in VERBS else (name, listed, rest)
 
@@ -72,7 +79,8 @@ class Verbs(TyperGroup):
 def loaded(name: str) -> Any:  # noqa: ANN401  Typer keeps its command type to itself
     """The command of one verb, its module imported."""
     verb = VERBS[name]
-    function = getattr(import_module(f"platformops.cli.{name}"), name)
+    module = name.replace(" ", "_")
+    function = getattr(import_module(f"platformops.cli.{module}"), module)
     app = typer.Typer(add_completion=False)
     app.command(name, help=function.__doc__ or verb.help, epilog=verb.epilog)(_guarded(function))
     return get_command(app)

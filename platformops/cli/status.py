@@ -52,8 +52,23 @@ def seen(store: Store, now: float) -> JsonObject:
         row = {**wished, **observed[name]} if is_current and name in observed else wished
         endpoint = endpoint_of(store, name) if is_current and wish.wanted == "up" else None
         systems.append({**row, "endpoint": endpoint})
-    nodes = _rows(entry.value.get("nodes") if entry and is_current else None)
+    nodes = _with_health(store, _rows(entry.value.get("nodes") if entry and is_current else None), now)
     return {"systems": systems, "nodes": nodes, "controller": controller}
+
+
+def _with_health(store: Store, nodes: list[JsonObject], now: float) -> list[JsonObject]:
+    """Each node with its state of health, None where nobody watches it."""
+    from platformops.cli import nodes as watched
+
+    seen = watched.observed(store, now)
+    health = {row["id"]: row for row in watched.rows(seen["nodes"])} if seen["is_current"] else {}
+    names = ("probability", "is_cordoned", "is_draining", "remedy")
+    return [
+        {**node, "health": health[node["id"]]["state"], **{name: health[node["id"]][name] for name in names}}
+        if node.get("id") in health
+        else {**node, "health": None}
+        for node in nodes
+    ]
 
 
 def _controller(observed: JsonObject, now: float) -> JsonObject:
@@ -81,8 +96,8 @@ def _print(document: JsonObject) -> None:
         say("No systems yet.")
     if nodes:
         say()
-        rows = [tuple(str(n.get(key, "")) for key in ("id", "address", "state", "cpus")) for n in nodes]
-        print_table(("node", "address", "state", "CPUs"), rows)
+        rows = [tuple(str(n.get(key) or "") for key in ("id", "address", "state", "cpus", "health")) for n in nodes]
+        print_table(("node", "address", "state", "CPUs", "health"), rows)
     say()
     say(f"Controller: {_controller_text(document['controller'])}")
     for system in systems:

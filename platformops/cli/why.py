@@ -20,24 +20,39 @@ LONGEST_SUBJECT = 200
 Subject = Annotated[
     str,
     typer.Argument(
-        help="A system (digits), version (digits:v2), rollout (digits:rollout-3), run, or step.", show_default=False
+        help="A system (digits), version (digits:v2), rollout (digits:rollout-3), run, step, or `node` and its name.",
+        show_default=False,
     ),
 ]
+Name = Annotated[str, typer.Argument(help="After `node`: the beginning of its id, its address, or `head`.")]
 Count = Annotated[int, typer.Option("--last", min=1, max=1000, help="How many decisions, newest first.")]
 
 
-def why(subject: Subject, last: Count = 1, json_: AsJson = False) -> None:
-    """Explain the last decision on a system, version, run or step."""
+def why(subject: Subject, name: Name = "", last: Count = 1, json_: AsJson = False) -> None:
+    """Explain the last decision on a system, version, run, step or node."""
     from platformops.cli import settings
     from platformops.cli.output import print_json
 
     with settings.opened_store(settings.home()) as store:
-        found = explanations(store, subject, limit=last)
+        found = explanations(store, _subject(store, subject, name), limit=last)
     if json_:
         print_json(found[0] if last == 1 else {**found[0], "earlier": found[1:]})
     else:
         for explanation in found:
             _print(explanation)
+
+
+def _subject(store: Store, subject: str, name: str) -> str:
+    """The id of the node where one is meant. Raises UserError for a second word after anything else."""
+    from platformops.cli.nodes import named
+    from platformops.errors import UserError
+    from platformops.spec.echo import shown
+
+    if not name:
+        return subject
+    if subject != "node":
+        raise UserError(f"why takes one name, and then not {shown(name)}", remedy=f"platformops why {shown(subject)}")
+    return str(named(store, name)["id"])
 
 
 def explanations(store: Store, subject: str, *, limit: int) -> list[JsonObject]:

@@ -7,9 +7,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
-from platformops.health.ratios import Array
 from platformops.health.risk import Risk, logit, sigmoid
 
 LARGEST_ERROR = 0.05
@@ -106,22 +103,3 @@ def trust(record: Record, node_class: str, risk: Risk) -> Risk:
         "only the failure history and hard rules count until they are right again"
     )
     return replace(corrected, is_trusted=False, reason=reason)
-
-
-def isotonic(probabilities: Array, failed: Array, *, shrink: float = 5.0) -> tuple[Array, Array]:
-    """Upper ends and levels of the steps of the best non-decreasing recalibration.
-
-    Pool adjacent violators (Ayer et al., Annals of Mathematical Statistics 26, 1955), after which each level is shrunk
-    towards the mean of its own predictions as if these had been seen on `shrink` cases more.
-    """
-    order = np.argsort(probabilities, kind="stable")
-    blocks: list[tuple[float, float, float, float]] = []  # observed, expected, cases, upper end
-    for p, y in zip(probabilities[order], failed[order], strict=True):
-        block = (float(y), float(p), 1.0, float(p))
-        while blocks and blocks[-1][0] * block[2] >= block[0] * blocks[-1][2]:
-            last = blocks.pop()
-            block = (last[0] + block[0], last[1] + block[1], last[2] + block[2], block[3])
-        blocks.append(block)
-    observed, expected, cases, ends = np.asarray(blocks).T
-    levels = (observed + shrink * expected / cases) / (cases + shrink)
-    return ends, np.maximum.accumulate(levels)

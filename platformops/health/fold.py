@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from platformops.health.states import NODE, NodeEvent, NodeState
@@ -39,6 +38,8 @@ class Observation:
     """The verdict of liveness, not one missed heartbeat."""
     has_passed_burn_in: bool = False
     is_pardoned: bool = False
+    held: str = ""
+    """Why it is not condemned yet, however ill it looks: others fell ill with it, or may do so in a moment."""
     why: str = ""
     """The strongest evidence, for the transition's reason."""
 
@@ -91,16 +92,6 @@ def fold(condition: Condition, seen: Observation, now: float, *, subject: str = 
     return Folded(moved, Transition(now, condition.state, state, reason))
 
 
-def fold_all(condition: Condition, observations: Iterable[tuple[float, Observation]]) -> list[Folded]:
-    """The fold over a story of (instant, observation)."""
-    story = []
-    for now, seen in observations:
-        folded = fold(condition, seen, now)
-        condition = folded.condition
-        story.append(folded)
-    return story
-
-
 def _event(condition: Condition, seen: Observation, now: float) -> tuple[NodeEvent, str] | None:
     state = condition.state
     if state is S.BARRED:
@@ -114,7 +105,10 @@ def _event(condition: Condition, seen: Observation, now: float) -> tuple[NodeEve
 
 def _worse(state: NodeState, seen: Observation) -> tuple[NodeEvent, str] | None:
     said = f"; {seen.why}" if seen.why else ""
-    if state is not S.UNHEALTHY and seen.probability >= seen.acts_from:
+    is_ill = seen.probability >= seen.acts_from
+    if is_ill and seen.held:
+        return (E.SUSPECTED, seen.held) if state is S.HEALTHY else None
+    if state is not S.UNHEALTHY and is_ill:
         return E.CONDEMNED, f"fails with {seen.probability:.1%}, acting pays from {seen.acts_from:.1%}{said}"
     if state is S.HEALTHY and seen.probability >= SUSPECT_RATIO * seen.acts_from:
         return (

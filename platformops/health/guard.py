@@ -9,7 +9,6 @@ from platformops.health.remedy import TAKES_CAPACITY, Remedy
 
 BUDGET_RATIO = 0.10
 BUDGET_WINDOW_S = 1800.0
-LEASE_S = 10.0
 LEAST_SEEN_RATIO = 0.5
 
 
@@ -84,15 +83,6 @@ def reset(guard: Guard) -> Guard:
 def budget(fleet: Fleet) -> int:
     """Nodes that may lose their place within the window: a tenth, but always one (a fleet of three must heal too)."""
     return max(1, math.floor(fleet.budget_ratio * fleet.num_nodes))
-
-
-def must_fence(last_heard_at: float, conviction_s: float, now: float) -> bool:
-    """Whether a probe that heard no controller must stop its gang's workers, so that no rank runs twice.
-
-    Whoever convicts a silent node waits `conviction_s`; the node gives up before that, with a lease to spare for
-    clocks that run apart (leases: Gray & Cheriton, SOSP 1989).
-    """
-    return now - last_heard_at >= max(conviction_s - LEASE_S / 10.0, 0.0)
 
 
 def _capacity(guard: Guard, order: Order, fleet: Fleet, now: float) -> Ruling:

@@ -28,6 +28,8 @@ DAY_S = 86_400.0
 CHANNEL_LOG_LIKELIHOOD = {ChannelAnswer.ANSWERED: -12.0, ChannelAnswer.SILENT: 6.9, ChannelAnswer.REFUSED: 12.0}
 """log P(answer | dead) / P(answer | alive): a living node misses one timeout in a thousand. Where the whole fleet is
 slow, a timeout proves less, and silence is weighed by the fleet's pace."""
+WITNESS_LOG_LIKELIHOOD = 12.0
+"""Of what a node's own kernel says: that its server has ended, or is held still by a signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +100,17 @@ class Liveness:
             self._silence.grow(self._roster.capacity)
             self._gaps.grow(self._roster.capacity)
 
+    def expect(self, node: str, incarnation: int, *, now_s: float) -> None:
+        """`node` was beating until an earlier monitor ended: its silence counts from now on, as if it had been heard.
+
+        Without it, a node that died between two monitors would never be missed.
+        """
+        slots = np.array([self._roster.slots[node]])
+        self._roster.know(int(slots[0]), incarnation)
+        self._silence.hear(slots, 0, num_live=1, now_s=now_s, stalled_s=self._clock.stalled_s)
+        self._roster.settle(slots)
+        self._roster.num_beats[slots] = self._policy.min_beats
+
     def remove(self, node: str) -> None:
         slot = self._roster.remove(node)
         self._silence.forget(slot)
@@ -131,6 +144,15 @@ class Liveness:
         if slot is not None:
             self._roster.take_answer(slot, answer, self._fleet_periods(slot))
 
+    def hear_witness(self, node: str) -> None:
+        """The kernel of `node` says that its server has ended or stands still: it is suspect now, whatever its gaps.
+
+        Forgotten with the next beat; like silence it condemns nobody without the second channel.
+        """
+        slot = self._roster.slots.get(node)
+        if slot is not None and self._roster.num_beats[slot]:
+            self._roster.is_accused[slot] = True
+
     def tick(self, now_s: float) -> LivenessTick:
         """Judge everybody; to be called every `tick_s`, after all beats that have come were heard."""
         stalled_s = self._clock.stalled_s
@@ -139,10 +161,10 @@ class Liveness:
         slots = np.flatnonzero(self._roster.is_live)
         silence = self._periods(slots, num_live=self._roster.num_listened, now_s=now_s)
         # Nobody within two periods of its last beat is worth the arithmetic; nan compares false.
-        late = silence > 2.0
+        late = (silence > 2.0) | self._roster.is_accused[slots]
         slots, silence = slots[late], silence[late]
         phi = self._gaps.phi(slots, silence) if len(slots) else silence
-        suspect = phi >= self._policy.ask_phi
+        suspect = (phi >= self._policy.ask_phi) | self._roster.is_accused[slots]
         if not settled or not suspect.any():
             return LivenessTick((), ())
         return self._judge(slots[suspect], silence[suspect], phi[suspect], now_s)
@@ -175,7 +197,8 @@ class Liveness:
         state = roster.states[slot]
         if answer is ChannelAnswer.ANSWERED or state is LivenessState.PROBE_SICK:
             return self._weigh_probe(slot, suspicion, answer, now_s)
-        if suspicion.log_odds < policy.condemn_log_odds or roster.num_beats[slot] < policy.min_beats:
+        is_starting = roster.num_beats[slot] < policy.min_beats and answer is not ChannelAnswer.REFUSED
+        if suspicion.log_odds < policy.condemn_log_odds or is_starting:
             return None
         if now_s < roster.held_until_s[slot] and answer is not ChannelAnswer.REFUSED:
             if state is LivenessState.HELD:
@@ -212,6 +235,7 @@ class Liveness:
             prior=float(self._roster.priors[slot]),
             phi=float(phi),
             channel=weight * CHANNEL_LOG_LIKELIHOOD[answer] if answer else 0.0,
+            witness=WITNESS_LOG_LIKELIHOOD if self._roster.is_accused[slot] else 0.0,
         )
 
     def _answer(self, slot: int, silence: float) -> ChannelAnswer | None:
@@ -242,6 +266,7 @@ def _silent(suspicion: Suspicion) -> str:
 
 def _condemned(suspicion: Suspicion, answer: ChannelAnswer | None) -> str:
     channel = f", second channel {answer.value} {suspicion.channel:+.1f}" if answer else ""
+    channel += f", its own kernel {suspicion.witness:+.1f}" if suspicion.witness else ""
     return (
         f"{_silent(suspicion)}: log odds {suspicion.log_odds:+.1f} of being dead "
         f"(hazard {suspicion.prior:+.1f}, phi {suspicion.phi:.1f}{channel})"

@@ -95,10 +95,12 @@ class Suspicion:
     """-log10 P(silence this long | alive)."""
     channel: float
     """log likelihood ratio of what the second channel said."""
+    witness: float = 0.0
+    """The same of what the node's own kernel said of its server."""
 
     @property
     def log_odds(self) -> float:
-        return self.prior + self.phi * 2.302585092994046 + self.channel
+        return self.prior + self.phi * 2.302585092994046 + self.channel + self.witness
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 
 
 class Remedy(Enum):
@@ -113,6 +114,7 @@ def choose(suspicion: Suspicion, work: Workload, prices: Prices = Prices()) -> C
     return Choice(best, cost, ranked, excluded, _reason(best, ranked, suspicion, work))
 
 
+@lru_cache(maxsize=4096)
 def acts_from(work: Workload, prices: Prices = Prices()) -> float:
     """The smallest probability of a node's failure from which something is cheaper than to wait; 1.0 if nothing is.
 

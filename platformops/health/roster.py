@@ -29,6 +29,8 @@ class Roster:
         """Heard at least once and not dead: these make up the fleet's clock."""
         self.is_quiet: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
         """Known, and in any state but alive."""
+        self.is_accused: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
+        """By its own kernel, since the last beat."""
         self.num_live = 0
         self.num_held = 0
         self._incarnations: list[int] = [-1] * capacity
@@ -65,6 +67,10 @@ class Roster:
         self._free.append(slot)
         return slot
 
+    def know(self, slot: int, incarnation: int) -> None:
+        """Its beats of this incarnation go on from where another monitor left them."""
+        self._incarnations[slot] = incarnation
+
     def accept(self, beats: Sequence[Heartbeat]) -> dict[int, int]:
         """How many new beats each slot sent; old incarnations, repeats and strangers count for nothing."""
         counts: dict[int, int] = {}
@@ -97,6 +103,7 @@ class Roster:
         self._reborn.clear()
         self.num_beats[slots] += 1
         self.held_until_s[slots] = -np.inf
+        self.is_accused[slots] = False
         fresh = slots[~self.is_live[slots]]
         self.is_live[fresh] = True
         self.num_live += len(fresh)
@@ -141,7 +148,7 @@ class Roster:
         self._incarnations[slot] = self._sequences[slot] = -1
         self.num_beats[slot] = 0
         self.held_until_s[slot] = self._asked[slot] = -np.inf
-        self.is_live[slot] = self.is_quiet[slot] = self._waiting[slot] = False
+        self.is_live[slot] = self.is_quiet[slot] = self._waiting[slot] = self.is_accused[slot] = False
 
     def _double(self) -> None:
         more = self.capacity
@@ -156,5 +163,6 @@ class Roster:
         self._asked = np.concatenate([self._asked, np.full(more, -np.inf)])
         self.is_live = np.concatenate([self.is_live, np.zeros(more, np.bool_)])
         self.is_quiet = np.concatenate([self.is_quiet, np.zeros(more, np.bool_)])
+        self.is_accused = np.concatenate([self.is_accused, np.zeros(more, np.bool_)])
         self._waiting = np.concatenate([self._waiting, np.zeros(more, np.bool_)])
         self._free = list(range(2 * more - 1, more - 1, -1))

@@ -38,6 +38,7 @@ from platformops.errors import ClusterError, LeaseLost, PlatformError
 from platformops.home import Home
 from platformops.on_ray import examination, gateway, rehearsal, serving
 from platformops.on_ray.actors import ask, running, stop
+from platformops.on_ray.fleet import FleetThread
 from platformops.on_ray.session import NAMESPACE, on_this_machine
 from platformops.security.keys import STORED_UNDER, new_key
 from platformops.store.artifacts import Artifacts
@@ -174,6 +175,7 @@ class ControllerProcess:
         self._stopped, self._nudged = threading.Event(), threading.Event()
         self._said: tuple[str, ...] = ()
         self._write("started", epoch=self._epoch)
+        self._fleet = FleetThread(home, holder, lambda event, reason: self._write(event, reason=f"nodes: {reason}"))
         self._thread = threading.Thread(target=self._run, name="tick", daemon=True)
         self._thread.start()
 
@@ -195,6 +197,7 @@ class ControllerProcess:
         self._stopped.set()
         self._nudged.set()
         self._thread.join(timeout=CALL_TIMEOUT_S)
+        self._fleet.stop()
         self._ports.close()
 
     def _run(self) -> None:

@@ -27,6 +27,7 @@ from platformops.gateway.served import limits_of
 from platformops.home import Home
 from platformops.on_ray import defects, replica
 from platformops.on_ray.autoscaling import ITEMS, QUEUED
+from platformops.on_ray.avoiding import avoided, selector
 from platformops.on_ray.calls import Origin, Row
 from platformops.on_ray.rehearsal import Probed
 from platformops.spec.types import ServeSpec
@@ -130,7 +131,7 @@ def application(revision: Revision, home: Home) -> serve.Application:
     low, high = revision.replicas_min, revision.replicas_max
     options: dict[str, Any] = {
         "name": REPLICA,
-        "ray_actor_options": {"num_cpus": limits.cpus, "runtime_env": {"env_vars": ONE_LOOP}},
+        "ray_actor_options": {"num_cpus": limits.cpus, "runtime_env": {"env_vars": ONE_LOOP}, **_kept_off()},
         "max_ongoing_requests": CALLS_PER_REPLICA,
         "health_check_period_s": HEALTH_PERIOD_S,
         "health_check_timeout_s": HEALTH_TIMEOUT_S,
@@ -145,6 +146,12 @@ def application(revision: Revision, home: Home) -> serve.Application:
     deployment = serve.deployment(**options)(ReplicaProcess)
     bound: serve.Application = deployment.bind(revision_json(revision), home.artifacts_url, str(home.cache))
     return bound
+
+
+def _kept_off() -> dict[str, Any]:
+    """Nodes that take no new work when the revision is deployed are none of its replicas', for as long as it lives."""
+    closed = avoided()
+    return {"label_selector": selector(closed)} if closed else {}
 
 
 def _autoscaling(low: int, high: int, limits: ServeSpec) -> dict[str, Any]:

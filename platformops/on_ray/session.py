@@ -11,6 +11,7 @@ from ray._private.state import available_resources_per_node
 
 from platformops.clock import SystemClock
 from platformops.errors import ClusterError
+from platformops.on_ray.avoiding import avoided
 from platformops.on_ray.tickets import Capacity
 
 NAMESPACE = "platformops"
@@ -89,9 +90,11 @@ def _is_joined() -> bool:
 
 
 def nodes() -> tuple[NodeSlots, ...]:
-    """Living nodes in the order of their ids."""
-    free = available_resources_per_node()
-    living = sorted((n for n in ray.nodes() if n["Alive"]), key=lambda n: str(n["NodeID"]))
+    """Living nodes that take new work, in the order of their ids."""
+    free, closed = available_resources_per_node(), avoided()
+    living = sorted(
+        (n for n in ray.nodes() if n["Alive"] and n["NodeID"] not in closed), key=lambda n: str(n["NodeID"])
+    )
     return tuple(
         NodeSlots(
             node_id=n["NodeID"],

@@ -21,6 +21,7 @@ from ray.experimental import internal_kv
 from platformops.apps.prepared import PreparedDataset, open_prepared
 from platformops.clock import SystemClock
 from platformops.errors import PlatformError, StageFailed
+from platformops.on_ray.keeping_off import KeepOff
 from platformops.on_ray.layout import Layout, training_layout
 from platformops.on_ray.session import capacities
 from platformops.on_ray.spares import HOOK
@@ -126,6 +127,7 @@ def _fit_on_cluster(order: TrainingOrder, layout: Layout, max_failures: int, sto
         run_config=ray.train.RunConfig(
             name=run_name,
             storage_path=str(storage),
+            callbacks=[KeepOff()],
             # A group that cannot start wants nodes that are gone: the next attempt lays out what is left.
             failure_config=ray.train.FailureConfig(max_failures=max_failures, controller_failure_limit=1),
             worker_runtime_env={"env_vars": {**WORKER_ENVIRONMENT, "OMP_NUM_THREADS": str(layout.threads)}},

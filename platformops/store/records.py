@@ -19,6 +19,12 @@ Keys in use (a key's parts are separated by `/` and contain none):
     decision/<subject>/<number>   what was decided, on which evidence, and what would change it
     key/<key id>                  the hash of an API key, its scopes and systems
     lease/<name>                  who may act (controller epoch)
+    node/<node id>                how a node is, which remedy is in force, which probe is wanted
+    wish/<node id>                what a person wants of a node
+    health/guard                  the budget of remedies, and whether the breaker is open
+    health/learnt                 what became of predictions and remedies
+    health/listener               where probes report, and their key
+    status/fleet                  what the controller saw of the nodes last
     status/controller             what the controller saw at its last tick: systems, nodes, problems
     cluster/<name>                a local cluster that `up` started: addresses and processes
 

@@ -19,7 +19,12 @@ SURFACE = {
     "approve": ["SYSTEM", "--as", "--json"],
     "drill": ["SPEC", "WHAT", "--all", "--defect", "--json", "--rate", "--set"],
     "status": ["--json"],
-    "why": ["SUBJECT", "--json", "--last"],
+    "health": ["WHAT", "--json", "--watch"],
+    "cordon": ["NODE", "--as", "--json"],
+    "uncordon": ["NODE", "--as", "--json"],
+    "drain": ["NODE", "--as", "--json"],
+    "drill node": ["KINDS...", "--json"],
+    "why": ["NAME", "SUBJECT", "--json", "--last"],
     "predict": ["FILES...", "SYSTEM", "--endpoint", "--json"],
     "models": ["MODEL", "--json"],
     "logs": ["--follow", "--json", "--lines", "--run"],
@@ -50,7 +55,7 @@ def test_the_options_of_a_verb_are_these(name):
 
 @pytest.mark.parametrize("name", SURFACE)
 def test_every_verb_has_help_with_an_example(platformops, name):
-    answer = platformops(name, "--help")
+    answer = platformops(*name.split(), "--help")
     assert answer.code == 0
     assert f"Example: platformops {name}" in answer.out
     assert "--json" in answer.out

@@ -10,7 +10,6 @@ from platformops.health.calibration import (
     Record,
     calibration_error,
     correct,
-    isotonic,
     learn_outcomes,
     trust,
 )
@@ -63,12 +62,3 @@ def test_old_outcomes_fade():
     record = learn_outcomes(Record(0.0), outcomes(rng, 0.1, 0.5, 1000), 0.0)
     later = learn_outcomes(record, [], 20 * HALF_LIFE_S)
     assert correct(later, "a", 0.1) == pytest.approx(0.1, rel=0.01)
-
-
-def test_isotonic_levels_never_fall_and_follow_the_outcomes():
-    rng = np.random.default_rng(5)
-    p = rng.random(5000)
-    failed = (rng.random(5000) < p**2).astype(float)
-    ends, levels = isotonic(p, failed)
-    assert (np.diff(levels) >= 0.0).all()
-    assert levels[np.searchsorted(ends, 0.5)] == pytest.approx(0.25, abs=0.08)

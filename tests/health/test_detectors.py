@@ -7,7 +7,6 @@ import pytest
 from scipy.stats import nbinom
 
 from platformops.health.detectors.averages import Ewma
-from platformops.health.detectors.change_point import ChangePoints
 from platformops.health.detectors.peers import PeerDeviation
 from platformops.health.detectors.rates import GammaPoissonRate
 from platformops.health.detectors.robust import RobustEwma, two_sided
@@ -93,24 +92,6 @@ def test_a_member_that_left_takes_its_streak_along():
     peers.add(group)
     peers.forget({str(rank): None for rank in range(4)})
     assert peers.add(group) == ()
-
-
-def test_a_change_of_step_time_is_found_at_once_and_noise_is_not_one():
-    rng = np.random.default_rng(2)
-    changes = ChangePoints()
-    quiet = [changes.add(float(value)) for value in rng.normal(1.0, 0.05, 200)]
-    after = [changes.add(float(value)) for value in rng.normal(1.4, 0.05, 5)]
-    assert max(quiet[20:]) < 0.5
-    assert max(after[:3]) > 0.9
-    assert changes.run_length == 5
-    assert changes.mean == pytest.approx(1.4, abs=0.1)
-
-
-def test_change_points_keep_constant_memory():
-    changes = ChangePoints(longest=50)
-    for value in np.random.default_rng(3).normal(1.0, 0.1, 400):
-        changes.add(float(value))
-    assert changes.run_length == 50
 
 
 def test_the_tail_of_a_count_is_the_negative_binomial_s():

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from platformops.errors import InvalidTransition
-from platformops.health.fold import CALM_S, FLAP_HALF_LIFE_S, PROBATION_S, Condition, Observation, fold, fold_all
+from platformops.health.fold import CALM_S, FLAP_HALF_LIFE_S, PROBATION_S, Condition, Observation, fold
 from platformops.health.states import NODE, NodeEvent, NodeState
 from platformops.machine import advance
 
@@ -16,7 +16,10 @@ DEAD = Observation(0.5, 0.1, is_dead=True)
 
 
 def after(*story, start=None):
-    return fold_all(start or Condition(), story)[-1].condition
+    condition = start or Condition()
+    for now, seen in story:
+        condition = fold(condition, seen, now).condition
+    return condition
 
 
 @pytest.mark.parametrize(("state", "event"), list(itertools.product(NodeState, NodeEvent)))
@@ -99,8 +102,17 @@ def test_returns_on_different_days_are_not_held_against_a_node():
 
 def test_the_same_story_gives_the_same_states():
     story = [(float(t), ILL if t % 7 < 2 else SOUND) for t in range(0, 3000, 13)]
-    assert fold_all(Condition(), story) == fold_all(Condition(), story)
+    assert after(*story) == after(*story)
 
 
 def test_nothing_new_leaves_the_condition_as_it_is():
     assert fold(Condition(), Observation(0.04, 0.1), 5.0).condition == Condition()
+
+
+def test_a_node_that_is_held_becomes_suspect_and_is_condemned_once_it_is_not():
+    held = Observation(0.3, 0.1, held="3 of 5 nodes look ill at once")
+    folded = fold(Condition(), held, 10.0)
+    assert folded.condition.state is S.SUSPECT
+    assert folded.transition.reason == held.held
+    assert after((11.0, held), start=folded.condition).state is S.SUSPECT
+    assert after((12.0, ILL), start=folded.condition).state is S.UNHEALTHY

@@ -276,3 +276,31 @@ def test_a_hold_does_not_run_out_while_the_monitor_sleeps():
     assert world.dead() == [], "the last of them has as long to come back as if the monitor had been awake"
     world.run(15, silent=cut[:1])
     assert world.dead() == cut[:1]
+
+
+def test_what_its_own_kernel_says_is_believed_at_once_where_the_second_channel_agrees():
+    world = World(12, second_channel=True)
+    world.run(20)
+    world.monitor.hear_witness("n3")
+    world.run(0.5, silent={"n3"}, answers=ChannelAnswer.REFUSED)
+    assert world.dead() == ["n3"]
+    assert world.verdicts[-1].suspicion.silence_s < 2.0
+
+
+def test_what_its_own_kernel_says_condemns_nobody_alone_and_is_forgotten_with_the_next_beat():
+    world = World(12, second_channel=True)
+    world.run(20)
+    world.monitor.hear_witness("n3")
+    world.run(0.5, silent={"n3"}, answers=ChannelAnswer.ANSWERED)
+    world.run(20, answers=ChannelAnswer.ANSWERED)
+    assert world.dead() == []
+    assert world.monitor.state("n3") is LivenessState.ALIVE
+
+
+@pytest.mark.parametrize("answer", [ChannelAnswer.REFUSED, ChannelAnswer.SILENT])
+def test_a_node_that_died_between_two_monitors_is_missed_by_the_second(answer):
+    world = World(12, second_channel=True)
+    for node in world.nodes:
+        world.monitor.expect(node, 1, now_s=world.now_s)
+    world.run(8, silent={"n5"}, answers=answer)
+    assert world.dead() == ["n5"]

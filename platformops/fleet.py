@@ -1,0 +1,267 @@
+"""The crank of node health: hear, judge, commit, act; a few times a second, in a thread of its own.
+
+A second lease fences it, so that it never waits for a release and no release waits for it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Protocol, assert_never
+
+from platformops.clock import Clock
+from platformops.delivery.decisions import decision_puts
+from platformops.errors import PlatformError
+from platformops.health.calibration import Record
+from platformops.health.decide import (
+    AWAY,
+    SILENT_PROBE_S,
+    Action,
+    Avoid,
+    Decided,
+    Drain,
+    PlaceProbe,
+    Retire,
+    Seen,
+    decide,
+)
+from platformops.health.guard import Guard
+from platformops.health.hazard import DAY_S, class_prior, hazard_per_s
+from platformops.health.nodes import (
+    GUARD,
+    LEARNT,
+    NODES,
+    WISHES,
+    Learnt,
+    Member,
+    NodeRecord,
+    Wish,
+    Wished,
+    guard_from,
+    guard_json,
+    learnt_from,
+    learnt_json,
+    node_from,
+    node_json,
+    wish_from,
+)
+from platformops.health.records import ChannelAnswer, LivenessVerdict
+from platformops.health.watch import Watch
+from platformops.health.wire import Order, Report
+from platformops.store.lease import fence, held, take
+from platformops.store.records import Json, JsonObject, Put, Store
+
+LEASE = "lease/fleet"
+STATUS = "status/fleet"
+STATUS_EVERY_S = 2.0
+DECIDE_EVERY_S = 1.0
+"""Beats are heard at each turn; what they mean is judged this often, and at once after a verdict."""
+WISHES_EVERY_S = 1.0
+STALLED_S = 1.0
+"""A turn that comes so late after the last one finds old news."""
+FORGET_DEAD_S = 7.0 * DAY_S
+
+
+class FleetPorts(Protocol):
+    """What the edge does for node health. Each call returns at once; one that raises PlatformError is made again."""
+
+    def members(self) -> Sequence[Member]:
+        """The cluster's own table, at most a few seconds old."""
+        ...
+
+    def reports(self) -> Sequence[Report]:
+        """What probes said since the last call."""
+        ...
+
+    def answers(self) -> Sequence[tuple[str, ChannelAnswer]]:
+        """What came of second channels since the last call."""
+        ...
+
+    def ask(self, node: str) -> None:
+        """Begins to ask for the node by another way than its probe, unless that is under way."""
+        ...
+
+    def order(self, order: Order) -> None:
+        """To the probe that was heard last from that node."""
+        ...
+
+    def place_probe(self, node: str, incarnation: int) -> None:
+        """Begins to start a probe there, unless that is under way."""
+        ...
+
+    def retire(self, node: str, reason: str) -> None: ...
+
+    def drain(self, node: str, reason: str) -> None: ...
+
+    def avoid(self, nodes: Sequence[str]) -> None: ...
+
+
+class FleetController:
+    """One controller's life. Everything but the watch is in the store; the watch is heard anew within seconds."""
+
+    def __init__(self, store: Store, ports: FleetPorts, clock: Clock, holder: str) -> None:
+        self._store, self._ports, self._clock = store, ports, clock
+        self.epoch = take(store, LEASE, holder, clock.now())
+        self._watch = Watch(now=clock.now())
+        self._records = {e.key.removeprefix(NODES): node_from(e.value) for e in store.scan(NODES)}
+        guard, learnt = store.get(GUARD), store.get(LEARNT)
+        self._guard = guard_from(guard.value) if guard else Guard()
+        self._learnt = learnt_from(learnt.value) if learnt else Learnt(Record(clock.now()))
+        self._wishes: Mapping[str, Wished] = {}
+        self._members: Mapping[str, Member] = {}
+        self._turned_at = clock.now()
+        self._wishes_at = self._status_at = self._listed_at = self._decided_at = -math.inf
+
+    def turn(self) -> tuple[str, ...]:
+        """One turn; what could not be done, to be tried again. Raises LeaseLost when a newer controller has taken
+        over, and StoreError when nothing can be kept; nothing has then been done."""
+        now = self._clock.now()
+        if now - self._listed_at >= DECIDE_EVERY_S:
+            self._listed_at = now
+            self._members = {m.id: m for m in self._ports.members()}
+            self._listen(self._members, now)
+        verdicts = self._hear(now)
+        if not verdicts and now - self._decided_at < DECIDE_EVERY_S:
+            return ()
+        self._decided_at, members = now, self._members
+        decided = decide(self._seen(members, verdicts, now), now)
+        self._commit(decided)
+        problems = self._act(decided)
+        if now - self._status_at >= STATUS_EVERY_S or decided.decisions:
+            self._status_at = now
+            self._store.put(STATUS, self._status(decided, members, problems, now), expect=None)
+        return problems
+
+    def _listen(self, members: Mapping[str, Member], now: float) -> None:
+        living = {n for n, m in members.items() if m.is_alive}
+        prior = class_prior(r.history for r in self._records.values())
+        for node in living:
+            record = self._records.get(node)
+            hazard = hazard_per_s(record.history, prior, now) if record else prior.mean_per_s
+            was_beating = record is not None and not record.is_dead and now - record.placed_at > SILENT_PROBE_S
+            self._watch.add(node, hazard, now, beating=record.incarnation if record and was_beating else None)
+        self._watch.keep_only(living)
+
+    def _hear(self, now: float) -> tuple[LivenessVerdict, ...]:
+        reports = self._ports.reports()
+        verdicts = list(self._watch.hear(reports, now))
+        if now - self._turned_at > STALLED_S:
+            self._watch.forget_stopped()
+        self._turned_at = now
+        for node, answer in self._ports.answers():
+            self._watch.hear_channel(node, answer, now)
+        ticked = self._watch.tick(now)
+        for node in ticked.asks:
+            self._ports.ask(node)
+        for report in reports:
+            self._answer(report)
+        return (*verdicts, *ticked.verdicts)
+
+    def _answer(self, report: Report) -> None:
+        record = self._records.get(report.heartbeat.node)
+        if record is None:
+            return
+        killed = {(k.pid, k.started) for k in record.killed}
+        kill = tuple((p.pid, p.started) for p in report.stopped if (p.pid, p.started) in killed)
+        self._ports.order(
+            Order(record.id, self.epoch, record.incarnation, report.heartbeat.sequence, kill, record.is_dead)
+        )
+
+    def _seen(self, members: Mapping[str, Member], verdicts: tuple[LivenessVerdict, ...], now: float) -> Seen:
+        if now - self._wishes_at >= WISHES_EVERY_S:
+            self._wishes_at = now
+            self._wishes = {e.key.removeprefix(WISHES): wish_from(e.value) for e in self._store.scan(WISHES)}
+        views = {n: self._watch.view(n, now) for n, m in members.items() if m.is_alive}
+        return Seen(members, self._records, views, self._wishes, verdicts, self._guard, self._learnt, self.epoch)
+
+    def _commit(self, decided: Decided) -> None:
+        """All that changed, or nothing: a verdict that was not kept was not made."""
+        lease = held(self._store, LEASE, self.epoch)
+        puts = [
+            Put(NODES + node, node_json(record), expect=None)
+            for node, record in decided.records.items()
+            if _lasting(record) != _lasting(self._records.get(node))
+        ]
+        if decided.guard != self._guard:
+            puts.append(Put(GUARD, guard_json(decided.guard), expect=None))
+        if decided.learnt != self._learnt:
+            puts.append(Put(LEARNT, learnt_json(decided.learnt), expect=None))
+        old = [n for n, r in decided.records.items() if r.is_dead and self._is_forgotten(r)]
+        old += self._records.keys() - decided.records.keys()
+        puts += [Put(NODES + node, None, expect=None) for node in old]
+        if puts:
+            self._store.commit([fence(lease), *puts, *decision_puts(self._store, decided.decisions)])
+        self._records = {n: r for n, r in decided.records.items() if n not in old}
+        self._guard, self._learnt = decided.guard, decided.learnt
+
+    def _is_forgotten(self, record: NodeRecord) -> bool:
+        return self._clock.now() - record.condition.since > FORGET_DEAD_S
+
+    def _act(self, decided: Decided) -> tuple[str, ...]:
+        problems = []
+        for action in decided.actions:
+            try:
+                self._do(action)
+            except PlatformError as error:
+                problems.append(f"{type(action).__name__}: {error.message}")
+        return tuple(problems)
+
+    def _do(self, action: Action) -> None:
+        match action:
+            case PlaceProbe(node=node, incarnation=incarnation):
+                self._ports.place_probe(node, incarnation)
+            case Retire(node=node, reason=reason):
+                self._ports.retire(node, reason)
+            case Drain(node=node, reason=reason):
+                self._ports.drain(node, reason)
+            case Avoid(nodes=nodes):
+                self._ports.avoid(nodes)
+            case _:
+                assert_never(action)
+
+    def _status(
+        self, decided: Decided, members: Mapping[str, Member], problems: Sequence[str], now: float
+    ) -> JsonObject:
+        rows: list[Json] = [self._row(n, decided, members[n], now) for n in sorted(members) if n in decided.records]
+        guard = decided.guard
+        breaker = guard.opened_because if guard.opened_at is not None else ""
+        return {"at": now, "epoch": self.epoch, "nodes": rows, "problems": list(problems), "breaker": breaker}
+
+    def _row(self, node: str, decided: Decided, member: Member, now: float) -> JsonObject:
+        record, risk, choice = decided.records[node], decided.risks.get(node), decided.choices.get(node)
+        wished = self._wishes.get(node, Wished())
+        view = self._watch.view(node, now) if member.is_alive else None
+        is_cordoned = wished.wish in (Wish.CORDONED, Wish.DRAINED) or record.remedy in AWAY
+        reasons: list[Json] = [t.words for t in (risk.terms if risk else ()) if abs(t.log_odds) > 0.05]
+        return {
+            "id": node,
+            "address": record.address,
+            "state": record.condition.state.value,
+            "since": record.condition.since,
+            "liveness": view.liveness.value if view else "dead",
+            "heard_s_ago": round(view.heard_s_ago, 2) if view and view.heard_s_ago is not None else None,
+            "is_head": member.is_head,
+            "is_draining": member.is_draining,
+            "is_cordoned": is_cordoned,
+            "wish": wished.wish.value,
+            "wished_by": wished.who,
+            "probability": risk.actionable if risk else None,
+            "horizon_s": risk.horizon_s if risk else None,
+            "reasons": reasons[:3],
+            "trust": risk.reason if risk else "",
+            "remedy": record.remedy.value,
+            "planned": choice.remedy.value if choice and not record.is_dead else "",
+            "costs_slot_s": {r.value: round(c, 1) for r, c in choice.costs.items()} if choice else {},
+            "excluded": {r.value: why for r, why in choice.excluded.items()} if choice else {},
+            "reason": record.reason,
+            "readings": {k: v for k, v in view.readings.items() if v is not None} if view else {},
+            "failures": round(record.history.failures, 3),
+        }
+
+
+def _lasting(record: NodeRecord | None) -> NodeRecord | None:
+    """Without the penalty that fades by itself: writing it down four times a second would say nothing new."""
+    if record is None:
+        return None
+    return replace(record, condition=replace(record.condition, penalty=0.0, penalty_at=0.0))

@@ -1,0 +1,402 @@
+"""What follows for each node from what is seen of the fleet: new records, decisions with their reasons, and actions.
+
+Pure. Every action states an end and follows from the records alone, so that one that was lost with the process that
+was to do it is asked for again, and one that was done is not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from platformops.delivery.records import Decision
+from platformops.health.calibration import Decided as Outcome
+from platformops.health.calibration import learn_outcomes, trust
+from platformops.health.fold import Condition, Observation, Transition, fold
+from platformops.health.guard import Fleet, Guard, Order, rule
+from platformops.health.hazard import NodeHistory, watched
+from platformops.health.nodes import Killed, Learnt, Member, NodeRecord, Wish, Wished
+from platformops.health.records import LivenessState, LivenessVerdict
+from platformops.health.remedy import LEAST_THRESHOLD, Choice, Prices, Remedy, Suspicion, Workload, acts_from, choose
+from platformops.health.risk import Risk
+from platformops.health.signs import HORIZON_S
+from platformops.health.states import NodeState
+from platformops.health.watch import View
+from platformops.health.wire import RayletState
+from platformops.store.records import Json
+
+CLASS = "node"
+HEARD_WITHIN_S = 10.0
+STOPPED_S = 2.0
+"""A worker that a signal holds still for so long is no debugger's step; the kernel says so, no missed answer."""
+MOST_KILLED = 20
+SILENT_PROBE_S = 15.0
+"""After which a probe that was placed and never heard is placed again."""
+COMMON_RATIO = 0.2
+COMMON_CAUSE_S = 20.0
+"""How long nodes that turn ill together are only suspect: of the failures at LANL 7.5 to 20 % come with another node's
+within 5 min, and a network or a shared disk that hiccups is back sooner than that."""
+FIRST_S = 7.0
+"""The first to look ill waits so long for the others: their readings may be five seconds older."""
+CLOSED = frozenset({NodeState.PROBATION, NodeState.BARRED})
+AWAY = frozenset({Remedy.CORDON, Remedy.MOVE, Remedy.DRAIN})
+LEAD_KEPT = 100
+
+
+@dataclass(frozen=True, slots=True)
+class PlaceProbe:
+    node: str
+    incarnation: int
+
+
+@dataclass(frozen=True, slots=True)
+class Retire:
+    """The cluster knows that the node is dead; what still runs there is ended."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """The node takes nothing new, its work moves, and then its server ends. Nothing takes this back."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Avoid:
+    """No new work goes to these nodes, and to all others it does."""
+
+    nodes: tuple[str, ...]
+
+
+Action = PlaceProbe | Retire | Drain | Avoid
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Everything that is decided on."""
+
+    members: Mapping[str, Member]
+    records: Mapping[str, NodeRecord]
+    views: Mapping[str, View]
+    wishes: Mapping[str, Wished]
+    verdicts: tuple[LivenessVerdict, ...]
+    guard: Guard
+    learnt: Learnt
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    records: Mapping[str, NodeRecord]
+    """Of every living node, and of those that died and are not forgotten."""
+    guard: Guard
+    learnt: Learnt
+    decisions: tuple[Decision, ...] = ()
+    actions: tuple[Action, ...] = ()
+    risks: Mapping[str, Risk] = field(default_factory=dict)
+    choices: Mapping[str, Choice] = field(default_factory=dict)
+
+
+def decide(seen: Seen, now: float) -> Decided:
+    """Pure: the same sight and instant give the same answer."""
+    turn = _Turn(seen, now)
+    for node in sorted(seen.members):
+        turn.judge(node)
+    return turn.decided()
+
+
+class _Turn:
+    """One pass over the fleet; holds what the nodes share: guard, lessons and the budget."""
+
+    def __init__(self, seen: Seen, now: float) -> None:
+        self._seen, self._now = seen, now
+        self._guard, self._learnt = seen.guard, seen.learnt
+        # What the cluster's table does not know any more was another cluster's.
+        self._records = (
+            {n: r for n, r in seen.records.items() if n in seen.members} if seen.members else {**seen.records}
+        )
+        self._decisions: list[Decision] = []
+        self._risks: dict[str, Risk] = {}
+        self._choices: dict[str, Choice] = {}
+        self._said = {v.node: v for v in seen.verdicts}
+        self._living = {n for n, m in seen.members.items() if m.is_alive}
+        for node in sorted(self._living - self._records.keys()):
+            self._join(seen.members[node])
+        self._usable = {n for n in self._living if self._is_usable(n)}
+        self._rooms = sorted((seen.members[n].free_cpus, n) for n in self._usable)[-2:]
+        self._common = self._common_cause()
+
+    def judge(self, node: str) -> None:
+        member, view = self._seen.members[node], self._seen.views.get(node)
+        record = self._records.get(node)
+        if record is None:  # it was dead before anybody watched it
+            return
+        dead, why = self._death(record, member, view)
+        risk = self._risk(node, view)
+        work, prices = self.stakes(member)
+        choice = choose(Suspicion(risk.actionable), work, prices)
+        record = self._learn(record, risk, is_dead=dead)
+        wished = self._seen.wishes.get(node, Wished())
+        seen = Observation(
+            risk.actionable,
+            acts_from(work, prices),
+            is_dead=dead,
+            has_passed_burn_in=_is_heard(view),
+            is_pardoned=wished.wish is Wish.PARDONED and wished.at > record.condition.since,
+            held=self._held(record.condition),
+            why=why or (risk.terms[0].words if risk.terms and risk.terms[0].log_odds > 0.0 else ""),
+        )
+        folded = fold(record.condition, seen, self._now, subject=f"node {node}")
+        record = replace(record, condition=folded.condition, is_dead=dead)
+        if folded.transition is not None:
+            record = self._moved(record, member, folded.transition, risk)
+        record = self._remedied(record, choice, view)
+        record = self._restarted(record, view)
+        self._records[node], self._risks[node], self._choices[node] = record, risk, choice
+        if record.remedy in AWAY or record.is_dead:
+            self._usable.discard(node)
+
+    def decided(self) -> Decided:
+        actions = tuple(self._actions())
+        return Decided(
+            self._records, self._guard, self._learnt, tuple(self._decisions), actions, self._risks, self._choices
+        )
+
+    def stakes(self, member: Member) -> tuple[Workload, Prices]:
+        """What runs on the node, by the processors that are reserved there, and what its absence costs."""
+        used = max(0.0, member.cpus - member.free_cpus)
+        has_room = any(free >= used and n != member.id for free, n in self._rooms) and not member.is_head
+        work = Workload(slots=round(used + 0.49), detection_s=5.0, restart_s=60.0, move_s=5.0, has_spare=has_room)
+        return work, Prices(HORIZON_S, node_slots=round(member.cpus) or 1, free_slots=round(member.free_cpus))
+
+    def _death(self, record: NodeRecord, member: Member, view: View | None) -> tuple[bool, str]:
+        if not member.is_alive:
+            return True, "it was stopped" if member.has_ended_well else "the cluster's own table says that it is dead"
+        if view is not None and view.liveness is LivenessState.DEAD:
+            said = self._said.get(record.id)
+            return True, said.reason if said else ""
+        # Condemned by an earlier controller, and no beat heard by this one yet: the verdict stands.
+        has_beaten = view is not None and view.heard_s_ago is not None and view.raylet is RayletState.ANSWERS
+        return record.is_dead and not has_beaten, ""
+
+    def _join(self, member: Member) -> None:
+        """A node that is new has the past of the one that died at its address, where no other of that address lives."""
+        others = [m for m in self._seen.members.values() if m.address == member.address and m.is_alive]
+        dead = [r for r in self._seen.records.values() if r.address == member.address and r.is_dead]
+        before = max((r for r in dead if not r.is_forgiven), key=lambda r: r.condition.since, default=None)
+        if before is None or len(others) > 1:
+            self._records[member.id] = NodeRecord(
+                member.id, member.address, Condition(since=self._now), NodeHistory(self._now)
+            )
+            return
+        back = fold(before.condition, Observation(0.0, 1.0), self._now, subject=f"node {member.id}")
+        reason = back.transition.reason if back.transition else before.reason
+        self._records[member.id] = NodeRecord(member.id, member.address, back.condition, before.history, reason=reason)
+        # Its past is the new one's from here on, and counts once.
+        self._records[before.id] = replace(before, history=NodeHistory(self._now), is_forgiven=True)
+
+    def _risk(self, node: str, view: View | None) -> Risk:
+        if view is None:
+            return Risk(0.0, HORIZON_S, 0.0)
+        return trust(self._learnt.record, CLASS, view.risk)
+
+    def _is_usable(self, node: str) -> bool:
+        record = self._records.get(node)
+        wish = self._seen.wishes.get(node, Wished()).wish
+        return (
+            node in self._living
+            and record is not None
+            and record.condition.state in (NodeState.HEALTHY, NodeState.SUSPECT)
+            and record.remedy not in AWAY
+            and wish not in (Wish.CORDONED, Wish.DRAINED)
+        )
+
+    def _common_cause(self) -> str:
+        """Several at once have one cause more often than several: a network, a disk that they share, the sun."""
+        ill = []
+        for node in self._living:
+            view, record = self._seen.views.get(node), self._records[node]
+            if view is None or view.risk.probability < LEAST_THRESHOLD:
+                continue
+            threshold = acts_from(*self.stakes(self._seen.members[node]))
+            is_fresh = record.condition.state not in (NodeState.UNHEALTHY, NodeState.BARRED) or (
+                self._now - record.condition.since < COMMON_CAUSE_S
+            )
+            if is_fresh and self._risk(node, view).actionable >= threshold:
+                ill.append(node)
+        if len(ill) < 2 or len(ill) <= COMMON_RATIO * len(self._living):
+            return ""
+        return f"{len(ill)} of {len(self._living)} nodes look ill at once: a common cause, nobody condemned for it"
+
+    def _held(self, condition: Condition) -> str:
+        """Why a node that looks ill is only suspect for now."""
+        if condition.state not in (NodeState.HEALTHY, NodeState.SUSPECT):
+            return ""
+        for_s = self._now - condition.since if condition.state is NodeState.SUSPECT else 0.0
+        if self._common and for_s < COMMON_CAUSE_S:
+            return self._common
+        return "" if for_s >= FIRST_S else "it looks ill, and a moment is waited for whether others do too"
+
+    def _moved(self, record: NodeRecord, member: Member, moved: Transition, risk: Risk) -> NodeRecord:
+        self._say(record.id, f"{moved.before.value} -> {moved.after.value}", moved.reason, risk)
+        if moved.after is NodeState.DEAD:
+            if not _is_wanted(member):
+                self._died(record, moved.before)
+            forgiven = _is_wanted(member) and record.remedy is Remedy.WAIT
+            return replace(record, remedy=Remedy.WAIT, is_refused=False, reason=moved.reason, is_forgiven=forgiven)
+        if moved.after is NodeState.HEALTHY and record.remedy is not Remedy.WAIT:
+            self._say(record.id, f"{record.remedy.value} is over", moved.reason, risk)
+            self._learnt = replace(self._learnt, remedies=self._learnt.remedies + 1)
+            record = replace(record, remedy=Remedy.WAIT, remedy_at=self._now)
+        return replace(record, is_refused=False, reason=moved.reason)
+
+    def _died(self, record: NodeRecord, before: NodeState) -> None:
+        learnt, had = self._learnt, record.remedy is not Remedy.WAIT
+        foreseen = had or before is NodeState.UNHEALTHY
+        lead_s = (*learnt.lead_s, self._now - record.remedy_at)[-LEAD_KEPT:] if had else learnt.lead_s
+        self._learnt = replace(
+            learnt,
+            deaths=learnt.deaths + 1,
+            foreseen=learnt.foreseen + foreseen,
+            lead_s=lead_s,
+            remedies=learnt.remedies + had,
+            right_remedies=learnt.right_remedies + had,
+            saved_slot_s=learnt.saved_slot_s + (record.saves if had else 0.0),
+        )
+
+    def _remedied(self, record: NodeRecord, choice: Choice, view: View | None) -> NodeRecord:
+        """An unhealthy node gets the remedy of least cost, if the guard lets it."""
+        if record.condition.state is not NodeState.UNHEALTHY or record.remedy is not Remedy.WAIT:
+            return record
+        if choice.remedy is Remedy.WAIT or view is None:
+            return record
+        order = Order(record.id, choice.remedy, self._seen.epoch, self._now)
+        ruling = rule(self._guard, order, self._fleet(), self._now)
+        self._guard = ruling.guard
+        if not ruling.is_allowed:
+            if not record.is_refused:
+                self._say(record.id, f"no {choice.remedy.value}", ruling.reason, view.risk, choice)
+            return replace(record, is_refused=True, reason=ruling.reason)
+        self._say(record.id, choice.remedy.value, choice.reason, view.risk, choice)
+        saves = choice.costs[Remedy.WAIT] / max(view.risk.actionable, 1e-9) - choice.cost_slot_s
+        return replace(
+            record, remedy=choice.remedy, remedy_at=self._now, is_refused=False, reason=choice.reason, saves=saves
+        )
+
+    def _restarted(self, record: NodeRecord, view: View | None) -> NodeRecord:
+        """A worker that is held still is ended, so that the cluster sees a crash, which it repairs; a sick probe is
+        replaced. Either is said once."""
+        if view is None:
+            return record
+        for one in view.stopped:
+            killed = Killed(one.pid, one.started)
+            if one.for_s >= STOPPED_S and killed not in record.killed:
+                why = f"{one.name} ({one.pid}) is held still by a signal for {one.for_s:.1f} s"
+                self._say(record.id, Remedy.RESTART_WORKER.value, why, view.risk)
+                record = replace(record, killed=(*record.killed, killed)[-MOST_KILLED:], reason=why)
+        return self._probed(record, view)
+
+    def _probed(self, record: NodeRecord, view: View) -> NodeRecord:
+        """Which probe is wanted: the next one where the last is sick, or was never heard for too long."""
+        is_late = view.incarnation < record.incarnation and self._now - record.placed_at >= SILENT_PROBE_S
+        is_sick = view.liveness is LivenessState.PROBE_SICK and (view.incarnation >= record.incarnation or is_late)
+        is_lost = view.heard_s_ago is None and view.watched_s >= SILENT_PROBE_S
+        if record.is_dead or not (is_sick or record.incarnation == 0 or (is_lost and is_late)):
+            return record
+        if is_sick:
+            said = self._said.get(record.id)
+            why = said.reason if said else "its probe is silent, yet its server answers"
+            self._say(record.id, "restart its probe", why, view.risk)
+        return replace(record, incarnation=record.incarnation + 1, placed_at=self._now)
+
+    def _learn(self, record: NodeRecord, risk: Risk, *, is_dead: bool) -> NodeRecord:
+        """Failures and exposure of the node, and what became of what was said of it an hour ago.
+
+        A node with a remedy in force says nothing about a prediction: that it lives may be the remedy's doing.
+        """
+        dies = is_dead and not record.is_dead
+        due = record.predicted is not None and self._now - record.predicted_at >= HORIZON_S
+        member = self._seen.members[record.id]
+        if dies and not _is_wanted(member):
+            record = replace(record, history=watched(record.history, self._now, failures=1))
+        if record.predicted is not None and (due or dies) and record.remedy is Remedy.WAIT:
+            outcome = Outcome(CLASS, record.predicted, dies)
+            self._learnt = replace(self._learnt, record=learn_outcomes(self._learnt.record, [outcome], self._now))
+        if is_dead:
+            return replace(record, predicted=None)
+        if record.predicted is None or due:
+            record = replace(record, predicted=risk.probability, predicted_at=self._now)
+            record = replace(record, history=watched(record.history, self._now))
+        return record
+
+    def _fleet(self) -> Fleet:
+        heard = sum(map(_is_heard, self._seen.views.values()))
+        used = sum(m.cpus - m.free_cpus for n, m in self._seen.members.items() if n in self._living)
+        largest = max((self._seen.members[n].cpus for n in self._living), default=1.0) or 1.0
+        return Fleet(len(self._living), len(self._usable), max(1, round(used / largest + 0.49)), heard)
+
+    def _actions(self) -> list[Action]:
+        actions: list[Action] = []
+        for node in sorted(self._living):
+            actions += self._actions_for(node)
+        closed = tuple(n for n in sorted(self._living) if self._is_closed(n))
+        # Where no other node is left, work on a doubtful one is better than none.
+        open_nodes = [n for n in self._living if n not in closed and not self._records[n].is_dead]
+        return [*actions, Avoid(closed if open_nodes else ())]
+
+    def _actions_for(self, node: str) -> list[Action]:
+        record, member, view = self._records[node], self._seen.members[node], self._seen.views.get(node)
+        if record.is_dead:
+            return [Retire(node, record.reason)] if self._may_retire(node) else []
+        actions: list[Action] = []
+        wish = self._seen.wishes.get(node, Wished())
+        if (record.remedy in (Remedy.MOVE, Remedy.DRAIN) or wish.wish is Wish.DRAINED) and not member.is_head:
+            why = record.reason if record.remedy is not Remedy.WAIT else f"{wish.who} wishes it"
+            actions += [] if member.is_draining else [Drain(node, why)]
+        if (view is None or view.incarnation < record.incarnation) and self._now - record.placed_at < SILENT_PROBE_S:
+            actions.append(PlaceProbe(node, record.incarnation))
+        return actions
+
+    def _may_retire(self, node: str) -> bool:
+        """Where most of the others are silent too, the fault may be here, and a verdict on them is only remembered."""
+        others = [n for n in self._living if n != node and not self._records[n].is_dead]
+        heard = [n for n in others if _is_heard(self._seen.views.get(n))]
+        return not others or len(heard) > 0.5 * len(others) - 1e-9
+
+    def _is_closed(self, node: str) -> bool:
+        record, wish = self._records[node], self._seen.wishes.get(node, Wished()).wish
+        return record.condition.state in CLOSED or record.remedy in AWAY or wish in (Wish.CORDONED, Wish.DRAINED)
+
+    def _say(self, node: str, what: str, reason: str, risk: Risk, choice: Choice | None = None) -> None:
+        evidence: list[Json] = [
+            {"what": t.words, "log_odds": round(t.log_odds, 3), "weight": t.weight}
+            for t in risk.terms[:5]
+            if t.log_odds
+        ]
+        evidence.append({"prior": risk.prior, "probability": risk.probability, "horizon_s": risk.horizon_s})
+        if choice is not None:
+            costs = {r.value: round(c, 1) for r, c in choice.costs.items()}
+            evidence.append({"costs_slot_s": costs, "excluded": {r.value: w for r, w in choice.excluded.items()}})
+        would = _would_change(choice) if choice else ""
+        self._decisions.append(Decision(node, what, reason, evidence, would, self._now))
+
+
+def _is_heard(view: View | None) -> bool:
+    return view is not None and view.heard_s_ago is not None and view.heard_s_ago < HEARD_WITHIN_S
+
+
+def _is_wanted(member: Member) -> bool:
+    """Whether its death is nobody's failure: it was stopped, or drained and has just ended."""
+    return member.has_ended_well or member.is_draining
+
+
+def _would_change(choice: Choice) -> str:
+    others = [(r, c) for r, c in choice.costs.items() if r is not choice.remedy]
+    if not others:
+        return ""
+    remedy, cost = others[0]
+    return f"next best was {remedy.value}, {cost - choice.cost_slot_s:,.0f} slot-seconds dearer"

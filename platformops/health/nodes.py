@@ -1,0 +1,175 @@
+"""What is kept of a node in the store, so that a controller that was killed loses no verdict and repeats no action."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from enum import Enum
+
+from platformops.health.calibration import Bin, Record
+from platformops.health.fold import Condition
+from platformops.health.guard import Guard
+from platformops.health.hazard import NodeHistory
+from platformops.health.remedy import Remedy
+from platformops.health.states import NodeState
+from platformops.store.records import Json, JsonObject
+
+NODES, WISHES = "node/", "wish/"
+GUARD, LEARNT = "health/guard", "health/learnt"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A node as the cluster's own table has it."""
+
+    id: str
+    address: str
+    is_alive: bool
+    is_head: bool = False
+    is_draining: bool = False
+    has_ended_well: bool = False
+    """Dead, and by nobody's fault: stopped by a person, or drained."""
+    cpus: float = 0.0
+    free_cpus: float = 0.0
+
+
+class Wish(Enum):
+    """What a person wants of a node."""
+
+    NONE = "none"
+    CORDONED = "cordoned"
+    DRAINED = "drained"
+    PARDONED = "pardoned"
+    """Back to work, whatever it did; once."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wished:
+    wish: Wish = Wish.NONE
+    who: str = ""
+    at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Killed:
+    """A process that was ended for being held still."""
+
+    pid: int
+    started: int
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRecord:
+    """Of one node; only the controller writes it."""
+
+    id: str
+    address: str
+    condition: Condition
+    history: NodeHistory
+    incarnation: int = 0
+    """Of the probe that is wanted; 0 before the first."""
+    placed_at: float = 0.0
+    remedy: Remedy = Remedy.WAIT
+    """In force."""
+    remedy_at: float = 0.0
+    reason: str = ""
+    """Of the last change, for people."""
+    is_refused: bool = False
+    """By the guard; the remedy is asked for again when that changes."""
+    is_dead: bool = False
+    """The verdict; a barred node has it beside its state."""
+    is_forgiven: bool = False
+    """It was stopped on purpose: what comes back at its address starts afresh."""
+    killed: tuple[Killed, ...] = ()
+    predicted: float | None = None
+    """The probability that was said at `predicted_at`; it is compared with what becomes of the node."""
+    predicted_at: float = 0.0
+    saves: float = 0.0
+    """Slot-seconds that the remedy in force is expected to save if the node fails."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learnt:
+    """What became of predictions and remedies on this platform."""
+
+    record: Record
+    deaths: int = 0
+    foreseen: int = 0
+    """Deaths of nodes that were unhealthy, or had a remedy in force, before."""
+    lead_s: tuple[float, ...] = ()
+    """Of the foreseen ones, the last hundred: from the verdict to the death."""
+    remedies: int = 0
+    """Ended, that is the node died or came back."""
+    right_remedies: int = 0
+    """The node died."""
+    saved_slot_s: float = 0.0
+
+
+def node_json(record: NodeRecord) -> JsonObject:
+    value = asdict(record)
+    value["condition"]["state"] = record.condition.state.value
+    value["remedy"] = record.remedy.value
+    return value
+
+
+def node_from(value: JsonObject) -> NodeRecord:
+    condition, history, killed = value["condition"], value["history"], value["killed"]
+    assert isinstance(condition, Mapping), "written by node_json"
+    assert isinstance(history, Mapping), "written by node_json"
+    assert isinstance(killed, list), "written by node_json"
+    returns = condition["returns"]
+    assert isinstance(returns, list), "written by node_json"
+    return NodeRecord(
+        **{
+            **value,
+            "condition": Condition(
+                **{**condition, "state": NodeState(condition["state"]), "returns": tuple(map(_number, returns))}  # type: ignore[arg-type]
+            ),
+            "history": NodeHistory(**history),  # type: ignore[arg-type]
+            "remedy": Remedy(value["remedy"]),
+            "killed": tuple(Killed(**one) for one in killed),
+        }
+    )
+
+
+def wish_json(wished: Wished) -> JsonObject:
+    return {"wish": wished.wish.value, "who": wished.who, "at": wished.at}
+
+
+def wish_from(value: JsonObject) -> Wished:
+    return Wished(Wish(value["wish"]), str(value["who"]), _number(value["at"]))
+
+
+def guard_json(guard: Guard) -> JsonObject:
+    return {**asdict(guard), "taken": [[at, node] for at, node in guard.taken]}
+
+
+def guard_from(value: JsonObject) -> Guard:
+    taken = value["taken"]
+    assert isinstance(taken, list), "written by guard_json"
+    pairs = tuple((float(at), str(node)) for at, node in taken)
+    return Guard(**{**value, "taken": pairs})  # type: ignore[arg-type]
+
+
+def learnt_json(learnt: Learnt) -> JsonObject:
+    return asdict(learnt)
+
+
+def learnt_from(value: JsonObject) -> Learnt:
+    record = value["record"]
+    assert isinstance(record, Mapping), "written by learnt_json"
+    classes, bins, lead_s = record["classes"], record["bins"], value["lead_s"]
+    assert isinstance(classes, Mapping), "written by learnt_json"
+    assert isinstance(bins, list), "written by learnt_json"
+    assert isinstance(lead_s, list), "written by learnt_json"
+    kept = Record(
+        _number(record["at"]),
+        {name: Bin(**one) for name, one in classes.items()},  # type: ignore[arg-type]
+        tuple(Bin(**one) for one in bins),
+    )
+    return Learnt(**{**value, "record": kept, "lead_s": tuple(map(_number, lead_s))})  # type: ignore[arg-type]
+
+
+def _number(value: Json) -> float:
+    assert isinstance(value, int | float), "written by this file"
+    return float(value)

@@ -1,0 +1,29 @@
+"""Which nodes take no new work, known to every process of the cluster, and how a placement keeps off them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+
+from ray.experimental import internal_kv
+
+KEY, NAMESPACE = b"platformops/avoided", b"platformops"
+NODE_ID = "ray.io/node-id"
+"""A label that Ray gives to every node."""
+
+
+def avoid(nodes: Sequence[str]) -> None:
+    """From now on; what runs there already goes on."""
+    internal_kv._internal_kv_put(KEY, json.dumps(list(nodes)).encode(), overwrite=True, namespace=NAMESPACE)
+
+
+def avoided() -> tuple[str, ...]:
+    """Ids of nodes; none where nobody has said so."""
+    said = internal_kv._internal_kv_get(KEY, namespace=NAMESPACE)
+    return tuple(json.loads(said)) if said else ()
+
+
+def selector(nodes: Sequence[str]) -> dict[str, str]:
+    """A label selector that every node but these fulfils; empty where there is nothing to keep off, as a selector
+    that nothing can fulfil would wait for ever."""
+    return {NODE_ID: f"!in({','.join(sorted(nodes))})"} if nodes else {}

@@ -1,0 +1,282 @@
+"""Node health on a real cluster: the ports of `fleet` by datagrams, Ray's tables and a few calls, and its thread."""
+
+from __future__ import annotations
+
+import queue
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import ray
+from ray._private.state import available_resources_per_node
+from ray._private.state import state as ray_state
+
+from platformops.clock import Clock, SystemClock
+from platformops.errors import ClusterError, LeaseLost, PlatformError
+from platformops.fleet import FleetController
+from platformops.health.nodes import Member
+from platformops.health.records import ChannelAnswer
+from platformops.health.wire import LONGEST_BYTES, Order, Report, order_bytes, report_from
+from platformops.home import Home
+from platformops.on_ray import avoiding
+from platformops.on_ray.answering import Answer, Question
+from platformops.on_ray.probing import begin_probe
+from platformops.on_ray.session import HEAD
+from platformops.pipeline.modules import PLATFORM_ROOT
+from platformops.store.open import open_store
+from platformops.store.records import Store
+
+TICK_S = 0.25
+TABLE_S = 1.0
+CHANNEL_S = 1.5
+"""A healthy server answers in milliseconds; one on a machine with ten times too much work in a few hundred."""
+CALLS = 8
+REPEAT_S = 5.0
+"""Before the same thing is asked of the cluster again."""
+RPC_TIMEOUT_S = 10.0
+LAST_INCARNATION = 2**62
+LISTENER = "health/listener"
+QUEUED_BYTES = 4 << 20
+"""What comes while this process is stopped waits in the kernel, and is read before anybody is judged."""
+ENDED_WELL = {1, 3, 4}
+"""Ray's reasons of a death that somebody wanted: stopped, and drained in two ways."""
+
+
+class RayFleet:
+    """Implements `FleetPorts`; whatever may block has a thread, so that the loop that listens never does."""
+
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._clock = clock
+        self._key, self._socket = _listener(store)
+        self._addresses: dict[str, Any] = {}
+        self._servers: Mapping[str, tuple[str, int]] = {}
+        self._table: Sequence[Member] = ()
+        self._threads = ThreadPoolExecutor(CALLS, "fleet")
+        self._asking: dict[str, Future[None]] = {}
+        self._answers: queue.SimpleQueue[tuple[str, ChannelAnswer]] = queue.SimpleQueue()
+        self._placing: dict[tuple[str, int], object] = {}
+        self._asked_at: dict[tuple[str, ...], float] = {}
+        self._called: dict[tuple[str, ...], Future[None]] = {}
+        self._avoided: tuple[str, ...] | None = None
+        self._ended = threading.Event()
+        self.refresh()
+        threading.Thread(target=self._refresh_always, name="nodes", daemon=True).start()
+
+    def members(self) -> Sequence[Member]:
+        return self._table
+
+    def reports(self) -> Sequence[Report]:
+        found: list[Report] = []
+        while True:
+            try:
+                datagram, address = self._socket.recvfrom(LONGEST_BYTES)
+            except BlockingIOError:
+                return found
+            report = report_from(datagram, self._key)
+            if report is not None:
+                self._addresses[report.heartbeat.node] = address
+                found.append(report)
+
+    def answers(self) -> Sequence[tuple[str, ChannelAnswer]]:
+        found: list[tuple[str, ChannelAnswer]] = []
+        with suppress(queue.Empty):
+            while True:
+                found.append(self._answers.get_nowait())
+        return found
+
+    def ask(self, node: str) -> None:
+        under_way = self._asking.get(node)
+        if node in self._servers and (under_way is None or under_way.done()):
+            self._asking[node] = self._threads.submit(self._ask, node)
+
+    def order(self, order: Order) -> None:
+        with suppress(OSError):  # the next report is answered again
+            self._socket.sendto(order_bytes(order, self._key), self._addresses[order.node])
+
+    def dismiss(self, epoch: int) -> None:
+        """Every probe that was heard ends itself: whoever stops the controller wants none of them."""
+        for node in self._addresses:
+            self.order(Order(node, epoch, LAST_INCARNATION, LAST_INCARNATION))
+
+    def place_probe(self, node: str, incarnation: int) -> None:
+        if (node, incarnation) in self._placing or node not in self._servers:
+            return
+        before = [task for (other, _), task in self._placing.items() if other == node]
+        self._placing = {one: task for one, task in self._placing.items() if one[0] != node}
+        host, port = self._socket.getsockname()[:2]
+        try:
+            self._placing[node, incarnation] = begin_probe(
+                node, incarnation, self._key, (host, port), self._servers[node], str(PLATFORM_ROOT)
+            )
+            with suppress(ray.exceptions.GetTimeoutError):
+                ray.get(before, timeout=0)
+        except ray.exceptions.RayError as error:
+            raise ClusterError(f"the probe of {node[:8]} did not start: {error}") from error
+
+    def retire(self, node: str, reason: str) -> None:
+        self._call(("retire", node), lambda: _unregister(node, reason))
+
+    def drain(self, node: str, reason: str) -> None:
+        self._call(("drain", node), lambda: _drain(node, reason))
+
+    def avoid(self, nodes: Sequence[str]) -> None:
+        if self._avoided != tuple(nodes):
+            self._asked_at.pop(("avoid",), None)
+        self._avoided = tuple(nodes)
+        self._call(("avoid",), lambda: avoiding.avoid(nodes))
+
+    def close(self) -> None:
+        self._ended.set()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._socket.close()
+
+    def refresh(self) -> None:
+        """Ray's table as it is now; it stays as it was while the GCS does not answer."""
+        with suppress(ray.exceptions.RayError, RuntimeError, TimeoutError):
+            nodes, free, draining = ray.nodes(), available_resources_per_node(), ray_state.get_draining_nodes()
+            self._servers = {n["NodeID"]: (n["NodeManagerAddress"], n["NodeManagerPort"]) for n in nodes if n["Alive"]}
+            self._table = [_member(n, free.get(n["NodeID"], {}), n["NodeID"] in draining) for n in nodes]
+
+    def _refresh_always(self) -> None:
+        while not self._ended.wait(TABLE_S):
+            self.refresh()
+
+    def _ask(self, node: str) -> None:
+        question = Question(*self._servers[node])
+        answer = question.wait(CHANNEL_S)
+        question.close()
+        said = {Answer.ANSWERED: ChannelAnswer.ANSWERED, Answer.REFUSED: ChannelAnswer.REFUSED}
+        self._answers.put((node, said.get(answer, ChannelAnswer.SILENT)))
+
+    def _call(self, what: tuple[str, ...], call: Callable[[], None]) -> None:
+        """Once every few seconds; it states an end, so that another time is harmless. Raises ClusterError when the time
+        before went wrong."""
+        now = self._clock.monotonic()
+        if now - self._asked_at.get(what, -REPEAT_S) < REPEAT_S:
+            return
+        self._asked_at[what] = now
+        before, self._called[what] = self._called.get(what), self._threads.submit(call)
+        if before is not None and before.done() and (error := before.exception()) is not None:
+            raise ClusterError(f"{' '.join(what)}: {error}")
+
+
+class FleetThread:
+    """Turns the crank of node health until it is stopped or overtaken; `tell` gets what cannot be done.
+
+    Releases share its process, so that nothing that goes wrong here may end it.
+    """
+
+    def __init__(self, home: Home, holder: str, tell: Callable[[str, str], None]) -> None:
+        self._home, self._holder, self._tell = home, holder, tell
+        self._stopped = threading.Event()
+        self._said: tuple[str, ...] = ()
+        self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """The turn under way has ended on return."""
+        self._stopped.set()
+        self._thread.join(timeout=RPC_TIMEOUT_S)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                with _opened(self._home, self._holder) as fleet:
+                    self._turn_always(fleet)
+            except LeaseLost as lost:
+                self._tell("overtaken", lost.message)
+                return
+            except Exception as error:
+                self._say((f"{type(error).__name__}: {error}",))
+                self._stopped.wait(REPEAT_S)
+
+    def _turn_always(self, fleet: FleetController) -> None:
+        while not self._stopped.wait(TICK_S):
+            try:
+                self._say(fleet.turn())
+            except LeaseLost:
+                raise
+            except PlatformError as error:
+                self._say((error.message,))
+
+    def _say(self, problems: tuple[str, ...]) -> None:
+        for problem in set(problems) - set(self._said):
+            self._tell("problem", problem)
+        self._said = problems
+
+
+@contextmanager
+def _opened(home: Home, holder: str) -> Iterator[FleetController]:
+    """A crank with its own store and ports; its probes are dismissed when it ends in good order."""
+    clock, store = SystemClock(), open_store(home.store_url)
+    try:
+        ports = RayFleet(store, clock)
+        try:
+            fleet = FleetController(store, ports, clock, holder)
+            yield fleet
+            ports.dismiss(fleet.epoch)
+        finally:
+            ports.close()
+    finally:
+        store.close()
+
+
+def _listener(store: Store) -> tuple[bytes, socket.socket]:
+    """Key and socket on which probes report: those of the controller before, so that its probes are heard at once."""
+    host = str(ray.util.get_node_ip_address())
+    entry = store.get(LISTENER)
+    key = bytes.fromhex(str(entry.value["key"])) if entry else secrets.token_bytes(32)
+    found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
+    found.setblocking(False)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, QUEUED_BYTES)
+    for port in (int(str(entry.value["port"])), 0) if entry and entry.value["host"] == host else (0,):
+        with suppress(OSError):
+            found.bind((host, port))
+            break
+    bound = found.getsockname()[1]
+    if entry is None or (entry.value["host"], entry.value["port"]) != (host, bound):
+        store.put(LISTENER, {"host": host, "port": bound, "key": key.hex()}, expect=None)
+    return key, found
+
+
+def _member(node: Mapping[str, Any], free: Mapping[str, float], draining: bool) -> Member:
+    return Member(
+        node["NodeID"],
+        node["NodeManagerAddress"],
+        node["Alive"],
+        is_head=HEAD in node["Resources"],
+        is_draining=draining,
+        has_ended_well=not node["Alive"] and int(node.get("DeathReason", 0)) in ENDED_WELL,
+        cpus=node["Resources"].get("CPU", 0.0),
+        free_cpus=free.get("CPU", 0.0),
+    )
+
+
+def _unregister(node: str, reason: str) -> None:
+    """Tells the GCS that the node is dead, which it would find out for itself in 13 to 65 s."""
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import common_pb2, gcs_service_pb2, gcs_service_pb2_grpc
+
+    death = common_pb2.NodeDeathInfo(reason=common_pb2.NodeDeathInfo.UNEXPECTED_TERMINATION, reason_message=reason)
+    request = gcs_service_pb2.UnregisterNodeRequest(node_id=bytes.fromhex(node), node_death_info=death)
+    address = ray.get_runtime_context().gcs_address
+    cluster = (("ray_cluster_id", ray._raylet.GcsClient(address=address).cluster_id.hex()),)
+    channel = init_grpc_channel(address)
+    try:
+        stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        stub.UnregisterNode(request, timeout=RPC_TIMEOUT_S, metadata=cluster)
+    finally:
+        channel.close()
+
+
+def _drain(node: str, reason: str) -> None:
+    """Ray's own drain: nothing new is placed there, Serve and Train move away, and then the raylet ends."""
+    from ray.core.generated import autoscaler_pb2
+
+    preemption = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    client = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)
+    client.drain_node(node, preemption, reason, 0)

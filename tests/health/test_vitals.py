@@ -1,0 +1,50 @@
+"""What is read of the kernel's files: differences of counters, shares, and None for what it does not say."""
+
+import pytest
+
+from platformops.health.vitals import Counters, Texts, counters, process_stat, readings
+
+STAT = "cpu  100 0 50 800 10 0 5 35 0 0\ncpu0 50 0 25 400 5 0 2 17 0 0\n"
+LATER = "cpu  190 0 60 800 10 0 5 35 0 0\n"
+MEMINFO = "MemTotal:       1000 kB\nMemFree:         100 kB\nMemAvailable:    250 kB\nSwapTotal: 0 kB\nSwapFree: 0 kB\n"
+NET = """Inter-|   Receive        |  Transmit
+ face |bytes    packets errs drop fifo frame ...
+    lo: 9 9 7 7 0 0 0 0 9 9 7 7 0 0 0 0
+  eth0: 9 9 1 2 0 0 0 0 9 9 3 4 0 0 0 0
+"""
+PRESSURE = "some avg10=12.50 avg60=1.00 avg300=0.00 total=9\nfull avg10=2.00 avg60=0.00 avg300=0.00 total=3\n"
+
+
+def test_readings_are_shares_of_what_passed_between_two_looks():
+    before = counters(Texts(stat=STAT))
+    found = readings(
+        Texts(stat=LATER, meminfo=MEMINFO, net_dev=NET, file_nr="800 0 1600\n", pressure_io=PRESSURE), before
+    )
+    assert found["cpu_busy_ratio"] == pytest.approx(1.0)
+    assert found["cpu_steal_ratio"] == 0.0
+    assert found["memory_available_ratio"] == pytest.approx(0.25)
+    assert found["io_stall_ratio"] == pytest.approx(0.02)
+    assert found["file_handles_ratio"] == pytest.approx(0.5)
+    assert found["network_errors"] == 10.0
+
+
+def test_what_the_kernel_does_not_say_is_none_and_not_zero():
+    found = readings(Texts(), Counters())
+    assert set(found.values()) == {None}
+    assert readings(Texts(meminfo=MEMINFO), Counters())["swap_used_ratio"] is None
+
+
+def test_a_network_counter_that_was_reset_is_no_flood_of_errors():
+    assert readings(Texts(net_dev=NET), Counters(network_errors=99))["network_errors"] == 0.0
+
+
+@pytest.mark.parametrize("name", ["python3", "a b", "x) R (y", "((("])
+def test_a_process_is_read_whatever_it_is_called(name):
+    text = f"17 ({name}) T 1 17 17 0 -1 0 0 0 0 0 1 2 0 0 20 0 1 0 4711 1000 10 0"
+    found = process_stat(text)
+    assert (found.name, found.state, found.started) == (name, "T", 4711)
+
+
+@pytest.mark.parametrize("text", ["", "17 (cut", "17 (cut) R 1"])
+def test_a_process_that_is_gone_meanwhile_is_none(text):
+    assert process_stat(text) is None

@@ -1,0 +1,240 @@
+"""Node health under the real controller, a fake fleet and a clock that jumps: what acts, what never does, and kills."""
+
+import random
+
+import pytest
+
+from platformops.delivery.decisions import explain
+from platformops.errors import LeaseLost
+from platformops.fleet import FleetController
+from platformops.health.nodes import Member, Wish
+from platformops.health.vitals import CPU_BUSY, DISK_FREE, MEMORY_AVAILABLE, MEMORY_STALL
+from platformops.health.wire import RayletState
+from tests.simulation.fleet_world import FleetWorld, Machine
+
+ACTS = ("retire", "drain", "kill", "avoid")
+
+
+def acts(world):
+    """What was done to nodes; the first word on whom to avoid, nobody, is none."""
+    return [e for e in world.fleet.effects if e[0] in ACTS and e != ("avoid", ())]
+
+
+def test_every_node_gets_a_probe_and_a_new_one_too():
+    world = FleetWorld(4)
+    assert [e[1] for e in world.fleet.done("probe")] == ["n0", "n1", "n2", "n3"]
+    world.fleet.machines["n9"] = Machine(Member("n9", "10.0.0.9", True, cpus=4.0, free_cpus=4.0))
+    world.until(lambda: world.fleet["n9"].incarnation == 1)
+    assert acts(world) == []
+
+
+def test_a_killed_server_is_told_by_its_own_kernel_and_retired_within_two_seconds():
+    world = FleetWorld(5)
+    world.fleet["n2"].raylet = RayletState.GONE
+    assert world.until(lambda: world.fleet.done("retire")) < 2.0
+    assert world.state("n2") == "dead"
+    assert world.told("n2")[0] == "healthy -> dead"
+    assert acts(world) == [("retire", "n2")]
+
+
+def test_a_machine_that_vanishes_with_its_probe_is_found_by_its_silence():
+    world = FleetWorld(5)
+    world.fleet["n2"].raylet, world.fleet["n2"].incarnation = RayletState.GONE, 0
+    assert world.until(lambda: world.fleet.done("retire")) < 4.5
+
+
+def test_a_frozen_server_is_retired_within_eight_seconds_and_a_short_stop_is_not():
+    world = FleetWorld(5)
+    world.fleet["n2"].raylet = RayletState.STOPPED
+    world.run(1.0)
+    world.fleet["n2"].raylet = RayletState.ANSWERS
+    world.run(30)
+    assert acts(world) == []
+    world.fleet["n2"].raylet = RayletState.STOPPED
+    assert world.until(lambda: world.fleet.done("retire")) < 8.0
+
+
+def test_of_two_nodes_the_one_that_dies_is_retired():
+    world = FleetWorld(2)
+    world.fleet["n1"].raylet = RayletState.GONE
+    assert world.until(lambda: world.fleet.done("retire")) < 4.0
+
+
+def test_a_single_missed_beat_and_a_busy_processor_change_nothing():
+    world = FleetWorld(5)
+    for machine in world.fleet.machines.values():
+        machine.readings[CPU_BUSY] = 1.0
+    for node in ("n1", "n3"):
+        world.fleet[node].due_s += 1.0
+        world.run(10)
+    world.run(120)
+    assert acts(world) == []
+    assert {world.state(f"n{i}") for i in range(5)} == {"healthy"}
+
+
+def test_a_controller_that_was_paused_condemns_nobody():
+    world = FleetWorld(5)
+    for pause_s in (3.0, 20.0, 300.0):
+        world.clock.sleep(pause_s)
+        world.run(20)
+    assert acts(world) == []
+
+
+def test_a_partition_of_a_third_of_the_fleet_condemns_nobody():
+    world = FleetWorld(9)
+    for node in ("n1", "n4", "n7"):
+        world.fleet[node].is_cut_off = True
+    world.run(12)
+    for node in ("n1", "n4", "n7"):
+        world.fleet[node].is_cut_off = False
+    world.run(30)
+    assert acts(world) == []
+
+
+def test_a_dead_probe_is_replaced_and_its_node_left_alone():
+    world = FleetWorld(5)
+    world.fleet["n3"].incarnation = 0
+    assert world.until(lambda: world.fleet["n3"].incarnation == 2) < 8.0
+    assert world.told("n3") == ["restart its probe"]
+    world.run(60)
+    assert acts(world) == []
+
+
+def test_a_frozen_worker_is_ended_once_and_named():
+    world = FleetWorld(3)
+    world.fleet["n1"].stopped[4711, 99] = world.clock.now()
+    assert world.until(lambda: world.fleet["n1"].ended) < 5.0
+    world.run(10)
+    assert acts(world) == [("kill", "n1", (4711, 99))]
+    assert world.told("n1") == ["restart worker"]
+
+
+def test_a_controller_that_stood_still_itself_does_not_end_itself_for_it():
+    world = FleetWorld(3)
+    world.fleet["n0"].stopped[1, 1] = world.clock.now()
+    world.clock.sleep(6.0)
+    world.fleet.backlog()
+    del world.fleet["n0"].stopped[1, 1]
+    world.run(10)
+    assert acts(world) == []
+    assert world.told("n0") == []
+
+
+def leak(world, node):
+    world.fleet[node].readings |= {MEMORY_AVAILABLE: 0.005, MEMORY_STALL: 0.6}
+
+
+def test_a_leaking_node_is_avoided_then_serves_probation_when_it_is_well_again():
+    world = FleetWorld(12)
+    leak(world, "n5")
+    world.until(lambda: world.state("n5") == "unhealthy")
+    world.run(2)
+    assert world.record("n5").remedy.value != "wait"
+    row = next(r for r in world.status()["nodes"] if r["id"] == "n5")
+    assert "share of memory left 0.005" in row["reasons"][0]
+    assert row["probability"] > 0.1
+    assert any("slot-seconds" in d.reason for d in explain(world.store, "n5"))
+
+
+def test_one_odd_sample_moves_nothing():
+    world = FleetWorld(12)
+    leak(world, "n5")
+    world.run(6)
+    world.fleet["n5"].readings |= {MEMORY_AVAILABLE: 0.7, MEMORY_STALL: 0.0}
+    world.run(60)
+    assert world.state("n5") == "healthy"
+
+
+def test_many_that_turn_ill_together_are_a_common_cause_first_and_the_budget_bounds_what_follows():
+    world = FleetWorld(12)
+    for node in range(12):
+        world.fleet[f"n{node}"].readings |= {DISK_FREE: 0.0005}
+    world.run(25)
+    assert acts(world) == []
+    assert "common cause" in world.record("n3").reason
+    world.run(120)
+    assert len({e[1] for e in acts(world) if e[0] == "drain"} | set(world.fleet.avoided)) <= 2
+    assert world.status()["breaker"]
+
+
+def test_a_person_cordons_and_uncordons_and_drains():
+    world = FleetWorld(3)
+    world.wish("n2", Wish.CORDONED)
+    world.until(lambda: world.fleet.avoided == ("n2",), limit_s=3.0)
+    world.wish("n2", Wish.NONE)
+    world.until(lambda: world.fleet.avoided == (), limit_s=3.0)
+    world.wish("n1", Wish.DRAINED)
+    world.until(lambda: world.fleet.done("drain"), limit_s=3.0)
+    world.run(20)
+    assert world.fleet.done("drain") == [("drain", "n1")]
+
+
+def test_the_only_node_is_never_avoided():
+    world = FleetWorld(1)
+    world.wish("n0", Wish.CORDONED)
+    world.run(10)
+    assert world.fleet.avoided == ()
+
+
+def test_the_past_of_a_machine_follows_it_and_a_crash_loop_is_barred():
+    world = FleetWorld(3)
+    for life in range(3):
+        node = "n1" if life == 0 else f"n1-{life}"
+        world.fleet[node].raylet = RayletState.GONE
+        world.until(lambda node=node: not world.fleet[node].member.is_alive)
+        world.fleet.replace(node, f"n1-{life + 1}")
+        world.run(20)
+    assert world.state("n1-3") == "barred"
+    assert "n1-3" in world.fleet.avoided
+    world.wish("n1-3", Wish.PARDONED)
+    world.until(lambda: world.state("n1-3") == "probation")
+
+
+def test_of_two_controllers_the_older_can_neither_commit_nor_act():
+    world = FleetWorld(3)
+    old = world.controller
+    FleetController(world.store, world.fleet, world.clock, "new")
+    world.fleet["n1"].raylet = RayletState.GONE
+
+    def turned():
+        for _ in range(40):
+            world.clock.sleep(0.25)
+            old.turn()
+
+    with pytest.raises(LeaseLost):
+        turned()
+    assert acts(world) == []
+
+
+def story(world):
+    """A leak, a death, a frozen server, a frozen worker and a sick probe, within half a minute."""
+    leak(world, "n5")
+    world.run(14)
+    world.fleet["n2"].raylet = RayletState.GONE
+    world.run(3)
+    world.fleet["n3"].raylet = RayletState.STOPPED
+    world.fleet["n4"].stopped[7, 7] = world.clock.now()
+    world.run(5)
+    world.fleet["n1"].incarnation = 0
+    world.run(14)
+    return world
+
+
+NUM_KILLS = 25
+"""Of the 250 points or so; all of them were tried."""
+
+
+def test_a_controller_killed_at_random_points_loses_no_verdict_and_does_nothing_twice():
+    undisturbed, offset = FleetWorld(6), 0
+    offset = undisturbed.touches
+    wanted = sorted(set(acts(story(undisturbed))))
+    assert [what for what, *_ in wanted] == ["avoid", "kill", "retire", "retire"]
+    for point in random.Random(5).sample(range(offset + 1, undisturbed.touches), NUM_KILLS):
+        world = FleetWorld(6)
+        world.kill_at = {point}
+        story(world)
+        assert world.kills == 1
+        assert sorted(acts(world)) == wanted, point
+        for node in ("n1", "n2", "n3", "n4", "n5"):
+            assert world.state(node) == undisturbed.state(node), point
+            assert sorted(world.told(node)) == sorted(undisturbed.told(node)), point
