@@ -248,6 +248,10 @@ class HealthSpec(Spec):
 
 class EnvironmentSpec(Spec):
     approve: tuple[str, ...] = ()
+    """One of these must approve before a candidate has traffic."""
+    tree: Literal["auto", "clean", "any"] = "auto"
+    """`clean` refuses releases from a tree that its revision does not give again: changed, mixed, switched, sparse.
+    `auto` is that for `production`, where the spec names it, and `any` elsewhere."""
 
 
 class StageSpec(Spec):
