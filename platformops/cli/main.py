@@ -47,9 +47,22 @@ VERBS = {
     "models": Verb("List model versions with aliases and metrics.", "models digits"),
     "logs": Verb("Show the log of a run, as it grows with -f.", "logs -f"),
     "down": Verb("Stop what `up` started, and only that.", "down digits"),
+    "ci": Verb("Write, check and run the delivery pipeline of a spec.", "ci write gitlab configs/digits.yaml"),
     "schema": Verb("Print the JSON Schema of specs, for editors.", "schema > platformops.schema.json"),
 }
 """Verb `x` is the function `x` in `platformops/cli/x.py`; a test freezes these and their options."""
+
+ACTIONS = {
+    "ci": {
+        "write": Verb("Write the pipeline file of a CI system.", "ci write gitlab configs/digits.yaml"),
+        "check": Verb("Exit 1 when a pipeline file is not what the spec says.", "ci check"),
+        "run": Verb("Run the pipeline's stages here.", "ci run --stage evaluate"),
+        "smoke": Verb(
+            "Send a burst of requests to a live system and judge the answers.", "ci smoke configs/digits.yaml"
+        ),
+    },
+}
+"""Of verbs that have several: action `y` of verb `x` is the function `x_y` in `platformops/cli/x_y.py`."""
 
 
 class Verbs(TyperGroup):
@@ -69,12 +82,25 @@ class Verbs(TyperGroup):
 
 
 def loaded(name: str) -> Any:  # noqa: ANN401  Typer keeps its command type to itself
-    """The command of one verb, its module imported."""
-    verb = VERBS[name]
-    function = getattr(import_module(f"platformops.cli.{name}"), name)
-    app = typer.Typer(add_completion=False)
-    app.command(name, help=function.__doc__ or verb.help, epilog=verb.epilog)(_guarded(function))
+    """The command of one verb, its module imported; a group where it has actions."""
+    verb, app = VERBS[name], typer.Typer(add_completion=False)
+    if name not in ACTIONS:
+        _add(app, name, name, verb)
+        return get_command(app)
+    epilog = f"{verb.epilog}   (each action has --help with an example, and --json)"
+    app.callback(help=verb.help, epilog=epilog, no_args_is_help=True)(_nothing)
+    for action, described in ACTIONS[name].items():
+        _add(app, action, f"{name}_{action}", described)
     return get_command(app)
+
+
+def _add(app: typer.Typer, command: str, name: str, verb: Verb) -> None:
+    function = getattr(import_module(f"platformops.cli.{name}"), name)
+    app.command(command, help=function.__doc__ or verb.help, epilog=verb.epilog)(_guarded(function))
+
+
+def _nothing() -> None:
+    """Stands for a group of actions, which does nothing by itself."""
 
 
 def _guarded(function: Callable[..., None]) -> Callable[..., None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 Parallel = Annotated[int, typer.Option(min=1, help="Most independent steps that run at once.")]
 Until = Annotated[str, typer.Option(metavar="STAGE", help="End after this stage and those that it needs.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Exit 1 when a gate refuses the model.")]
+ReportTo = Annotated[
+    Path | None, typer.Option("--report", metavar="FOLDER", help="Leave JUnit, metrics, a table and a badge there.")
+]
 
 
 def run(
@@ -24,12 +28,14 @@ def run(
     parallel: Parallel = 2,
     until: Until = "",
     strict: Strict = False,
+    report: ReportTo = None,
     json_: AsJson = False,
 ) -> None:
     """Run a spec's steps and register the model, releasing nothing. Finished steps are not run again."""
     from platformops.cli import settings
     from platformops.cli.gates import judged
     from platformops.cli.output import print_json, progress_shown
+    from platformops.cli.reporting import write_reports
     from platformops.cli.running import carry_out, run_document, session
     from platformops.clock import SystemClock
     from platformops.pipeline.runner import exit_code
@@ -43,6 +49,8 @@ def run(
     ):
         ran = carry_out(spec, set_, s, parallel=parallel, until=until)
         gates = judged(ran, s)
+    if report:
+        write_reports(report, ran, gates)
     if json_:
         print_json(run_document(ran, endpoint=None, gates=gates))
     else:
