@@ -48,6 +48,7 @@ VERBS = {
     "logs": Verb("Show the log of a run, as it grows with -f.", "logs -f"),
     "down": Verb("Stop what `up` started, and only that.", "down digits"),
     "ci": Verb("Write, check and run the delivery pipeline of a spec.", "ci write gitlab configs/digits.yaml"),
+    "export": Verb("Write a system's manifests for other platforms.", "export kube configs/digits.yaml"),
     "schema": Verb("Print the JSON Schema of specs, for editors.", "schema > platformops.schema.json"),
 }
 """Verb `x` is the function `x` in `platformops/cli/x.py`; a test freezes these and their options."""
@@ -60,6 +61,9 @@ ACTIONS = {
         "smoke": Verb(
             "Send a burst of requests to a live system and judge the answers.", "ci smoke configs/digits.yaml"
         ),
+    },
+    "export": {
+        "kube": Verb("Write manifests for KubeRay and a Helm chart.", "export kube configs/digits.yaml --to deploy"),
     },
 }
 """Of verbs that have several: action `y` of verb `x` is the function `x_y` in `platformops/cli/x_y.py`."""

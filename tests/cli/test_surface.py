@@ -28,6 +28,8 @@ SURFACE = {
     "ci check": ["SPEC", "--json"],
     "ci run": ["SPEC", "--approved-by", "--json", "--stage"],
     "ci smoke": ["SPEC", "--environment", "--json", "--or-rollback", "--report", "--requests", "--set"],
+    "export": [],
+    "export kube": ["SPEC", "--image", "--json", "--set", "--to", "--workers"],
     "schema": ["--json"],
 }
 """A new option is added here on purpose; one that goes breaks somebody's script."""

@@ -1,6 +1,6 @@
 // Runs a declarative Jenkinsfile with Groovy itself. Each section knows its own directives and no others, so that a
 // misspelt one ends the run; `sh` runs bash. Arguments: the file, the folder, then NAME=VALUE for the environment; after
-// `--` the next run. Each run prints RESULT and a JSON object.
+// NEXT the next run. Each run prints RESULT and a JSON object.
 import groovy.json.JsonOutput
 
 class Refused extends RuntimeException { Refused(String what) { super(what) } }
@@ -131,5 +131,5 @@ def carriedOut(String file, String folder, List<String> words) {
 }
 
 def runs = [[]]
-args.each { if (it == '--') { runs << [] } else { runs[-1] << it } }
+args.each { if (it == 'NEXT') { runs << [] } else { runs[-1] << it } }
 runs.each { carriedOut(it[0], it[1], it.drop(2)) }

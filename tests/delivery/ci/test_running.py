@@ -59,7 +59,7 @@ def jenkins(tmp_path_factory):
         (folder / "Jenkinsfile").write_text(content)
         (folder / "failing").write_text(failing)
         path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-        arguments += ["--"] if arguments else []
+        arguments += ["NEXT"] if arguments else []
         arguments += [folder / "Jenkinsfile", folder, f"BRANCH_NAME={branch}", "APPROVER=ada", f"PATH={path}", *secrets]
     _, out = ran(groovy, RUNNER, *arguments, **_java())
     results = [json.loads(line.removeprefix("RESULT ")) for line in out.splitlines() if line.startswith("RESULT ")]
