@@ -47,6 +47,7 @@ VERBS = {
     "models": Verb("List model versions with aliases and metrics.", "models digits"),
     "logs": Verb("Show the log of a run, as it grows with -f.", "logs -f"),
     "down": Verb("Stop what `up` started, and only that.", "down digits"),
+    "build": Verb("Make a wheel of a system, and the recipe of an image.", "build configs/digits.yaml"),
     "ci": Verb("Write, check and run the delivery pipeline of a spec.", "ci write gitlab configs/digits.yaml"),
     "export": Verb("Write a system's manifests for other platforms.", "export kube configs/digits.yaml"),
     "schema": Verb("Print the JSON Schema of specs, for editors.", "schema > platformops.schema.json"),

@@ -23,6 +23,7 @@ SURFACE = {
     "models": ["MODEL", "--json"],
     "logs": ["--follow", "--json", "--lines", "--run"],
     "down": ["SYSTEM", "--json"],
+    "build": ["SPEC", "--base", "--image", "--json", "--set", "--to"],
     "ci": [],
     "ci write": ["SPEC", "SYSTEM", "--json"],
     "ci check": ["SPEC", "--json"],
