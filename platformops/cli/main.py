@@ -49,6 +49,7 @@ VERBS = {
     "down": Verb("Stop what `up` started, and only that.", "down digits"),
     "build": Verb("Make a wheel of a system, and the recipe of an image.", "build configs/digits.yaml"),
     "ci": Verb("Write, check and run the delivery pipeline of a spec.", "ci write gitlab configs/digits.yaml"),
+    "hooks": Verb("Start runs by signed webhooks.", "hooks serve configs/digits.yaml"),
     "export": Verb("Write a system's manifests for other platforms.", "export kube configs/digits.yaml"),
     "schema": Verb("Print the JSON Schema of specs, for editors.", "schema > platformops.schema.json"),
 }
@@ -62,6 +63,11 @@ ACTIONS = {
         "smoke": Verb(
             "Send a burst of requests to a live system and judge the answers.", "ci smoke configs/digits.yaml"
         ),
+    },
+    "hooks": {
+        "serve": Verb("Serve the endpoint that takes webhooks.", "hooks serve configs/digits.yaml --update"),
+        "send": Verb("Send a signed delivery.", "hooks send http://127.0.0.1:8410/hooks/digits --as ada"),
+        "log": Verb("Show which deliveries came.", "hooks log --last 20"),
     },
     "export": {
         "kube": Verb("Write manifests for KubeRay and a Helm chart.", "export kube configs/digits.yaml --to deploy"),
