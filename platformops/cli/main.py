@@ -41,21 +41,50 @@ VERBS = {
     "resume": Verb("Let a paused or halted release go on.", "resume digits"),
     "abort": Verb("End a running release; what is stable keeps all traffic.", "abort digits"),
     "approve": Verb("Let a release have traffic, or go on without proof; on record.", "approve digits --as ada"),
-    "drill": Verb("Release known defects on purpose: what catches each.", "drill release configs/digits.yaml --all"),
+    "drill": Verb("Break things on purpose: what finds it, and how soon.", "drill release configs/digits.yaml --all"),
     "status": Verb("Show what runs: systems, traffic, nodes, controller.", "status --json"),
     "health": Verb("Show every node's health, what is planned and why.", "health --watch"),
     "cordon": Verb("Give a node no new work.", "cordon 4f2a"),
     "uncordon": Verb("Give a node work again.", "uncordon 4f2a"),
     "drain": Verb("Move a node's work away and end its server.", "drain 4f2a"),
-    "drill node": Verb("Break a node on purpose: what finds it, and how soon.", "drill node kill freeze"),
     "why": Verb("Explain the last decision on a system, version, run, step or node.", "why digits"),
     "predict": Verb("Send images to a live system and print its answers.", "predict digits five.png"),
     "models": Verb("List model versions with aliases and metrics.", "models digits"),
     "logs": Verb("Show the log of a run, as it grows with -f.", "logs -f"),
     "down": Verb("Stop what `up` started, and only that.", "down digits"),
+    "build": Verb("Make a wheel of a system, and the recipe of an image.", "build configs/digits.yaml"),
+    "ci": Verb("Write, check and run the delivery pipeline of a spec.", "ci write gitlab configs/digits.yaml"),
+    "hooks": Verb("Start runs by signed webhooks.", "hooks serve configs/digits.yaml"),
+    "export": Verb("Write a system's manifests for other platforms.", "export kube configs/digits.yaml"),
     "schema": Verb("Print the JSON Schema of specs, for editors.", "schema > platformops.schema.json"),
 }
 """Verb `x y` is the function `x_y` in `platformops/cli/x_y.py`; a test freezes these and their options."""
+
+ACTIONS = {
+    "drill": {
+        "release": Verb(
+            "Release known defects on purpose: what catches each.", "drill release configs/digits.yaml --all"
+        ),
+        "node": Verb("Break a node on purpose: what finds it, and how soon.", "drill node kill freeze"),
+    },
+    "ci": {
+        "write": Verb("Write the pipeline file of a CI system.", "ci write gitlab configs/digits.yaml"),
+        "check": Verb("Exit 1 when a pipeline file is not what the spec says.", "ci check"),
+        "run": Verb("Run the pipeline's stages here.", "ci run --stage evaluate"),
+        "smoke": Verb(
+            "Send a burst of requests to a live system and judge the answers.", "ci smoke configs/digits.yaml"
+        ),
+    },
+    "hooks": {
+        "serve": Verb("Serve the endpoint that takes webhooks.", "hooks serve configs/digits.yaml --update"),
+        "send": Verb("Send a signed delivery.", "hooks send http://127.0.0.1:8410/hooks/digits --as ada"),
+        "log": Verb("Show which deliveries came.", "hooks log --last 20"),
+    },
+    "export": {
+        "kube": Verb("Write manifests for KubeRay and a Helm chart.", "export kube configs/digits.yaml --to deploy"),
+    },
+}
+"""Of verbs that have several: action `y` of verb `x` is the function `x_y` in `platformops/cli/x_y.py`."""
 
 
 class Verbs(TyperGroup):
@@ -70,20 +99,30 @@ class Verbs(TyperGroup):
         return list(VERBS)
 
     def resolve_command(self, ctx: typer.Context, args: list[str]) -> Any:  # type: ignore[override]  # noqa: ANN401
-        if (both := " ".join(args[:2])) in VERBS:
-            args = [both, *args[2:]]
         name, listed, rest = super().resolve_command(ctx, args)
         return (name, loaded(name), rest) if name in VERBS else (name, listed, rest)
 
 
 def loaded(name: str) -> Any:  # noqa: ANN401  Typer keeps its command type to itself
-    """The command of one verb, its module imported."""
-    verb = VERBS[name]
-    module = name.replace(" ", "_")
-    function = getattr(import_module(f"platformops.cli.{module}"), module)
-    app = typer.Typer(add_completion=False)
-    app.command(name, help=function.__doc__ or verb.help, epilog=verb.epilog)(_guarded(function))
+    """The command of one verb, its module imported; a group where it has actions."""
+    verb, app = VERBS[name], typer.Typer(add_completion=False)
+    if name not in ACTIONS:
+        _add(app, name, name, verb)
+        return get_command(app)
+    epilog = f"{verb.epilog}   (each action has --help with an example, and --json)"
+    app.callback(help=verb.help, epilog=epilog, no_args_is_help=True)(_nothing)
+    for action, described in ACTIONS[name].items():
+        _add(app, action, f"{name}_{action}", described)
     return get_command(app)
+
+
+def _add(app: typer.Typer, command: str, name: str, verb: Verb) -> None:
+    function = getattr(import_module(f"platformops.cli.{name}"), name)
+    app.command(command, help=function.__doc__ or verb.help, epilog=verb.epilog)(_guarded(function))
+
+
+def _nothing() -> None:
+    """Stands for a group of actions, which does nothing by itself."""
 
 
 def _guarded(function: Callable[..., None]) -> Callable[..., None]:

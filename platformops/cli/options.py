@@ -14,6 +14,9 @@ Overrides = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a value of the spec: train.epochs=3. Repeatable."),
 ]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port of the endpoint; another one where it is taken.")]
+Environment = Annotated[
+    str, typer.Option(help="Of the spec: any but `production` is a system of its own, such as digits-test.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line.")]
 
 

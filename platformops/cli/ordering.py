@@ -38,7 +38,7 @@ def carry_out(
 
     clock = SystemClock()
     with settings.opened_store(settings.home()) as store:
-        rollout = _given(order, store, system, who or getpass.getuser(), clock)
+        rollout = given(order, store, system, who or getpass.getuser(), clock)
         rollout = until(store, rollout, clock) if until else rollout
     if as_json:
         print_json(rollout_document(rollout))
@@ -61,7 +61,7 @@ def rollout_document(rollout: Rollout) -> dict[str, str | list[str] | None]:
     }
 
 
-def _given(order: Order, store: Store, system: str, who: str, clock: Clock) -> Rollout:
+def given(order: Order, store: Store, system: str, who: str, clock: Clock) -> Rollout:
     """The controller writes twice a second while requests come; an order that met one of its writes is given again."""
     from platformops.errors import StoreConflict
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from platformops.cli.running import Ran, Session, check_demand_on
 from platformops.delivery import baking
+from platformops.delivery.orders import approve
 from platformops.delivery.records import Rollout, RolloutState
 from platformops.delivery.rollout import is_running
 from platformops.delivery.systems import load_ledger, load_rollout, load_system, request_release
 from platformops.errors import Cancelled, ClusterError, StoreConflict
 from platformops.pipeline.records import Progress
+from platformops.spec.environments import PRODUCTION
 from platformops.store.records import Store
 
 STAGE = "release"
@@ -26,6 +29,19 @@ FIRST_LOOK_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class Wish:
+    """How a release is asked for."""
+
+    queue: bool = False
+    """Wait for a running release to end, in place of being refused."""
+    watch: bool = False
+    """Stay until it has ended."""
+    environment: str = PRODUCTION
+    approver: str = ""
+    """Approves its traffic, where the spec wants that."""
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A rollout as it was last seen, and what its present step waits for."""
 
@@ -34,21 +50,24 @@ class Asked:
     """Empty once it has ended."""
 
 
-def release(ran: Ran, s: Session, *, queue: bool = False, watch: bool = False) -> Asked:
+def release(ran: Ran, s: Session, wish: Wish = Wish()) -> Asked:
     """The ended rollout of the run's version, or the running one that waits for requests, for approval or in the queue.
     With `watch` only an ended one. Safe to interrupt: it goes on."""
-    asked = _asked(ran, s, queue=queue)
+    watch = wish.watch
+    asked = _asked(ran, s, queue=wish.queue)
     if not asked.number:
         return Asked(asked, "it starts when the running release has ended")
     began, seen = s.clock.monotonic(), _look(s, asked)
     while is_running(seen.rollout):
         elapsed_s = s.clock.monotonic() - began
+        if wish.approver and seen.rollout.state is RolloutState.AWAITING:
+            _approve(s, seen.rollout, wish.approver)
         message = (
             _progress(s, seen.rollout) if watch else seen.waiting
         ) or f"{seen.rollout.state.value}: {seen.rollout.reason}"
         s.show(Progress(STAGE, "running", message=message, elapsed_s=elapsed_s))
         _check_patience(s, elapsed_s, seen.rollout, watch=watch)
-        if not watch and _takes_long(seen.rollout, s):
+        if not watch and _takes_long(seen.rollout, s) and not _is_approved(seen.rollout, wish):
             return seen
         s.clock.sleep(LOOK_S)
         seen = _look(s, asked)
@@ -56,6 +75,19 @@ def release(ran: Ran, s: Session, *, queue: bool = False, watch: bool = False) -
     message = f"{seen.rollout.state.value}: {seen.rollout.reason}"
     s.show(Progress(STAGE, state, message=message, elapsed_s=s.clock.monotonic() - began))
     return seen
+
+
+def _is_approved(rollout: Rollout, wish: Wish) -> bool:
+    """Whether it waits for nothing but the controller's next look at its approval."""
+    return rollout.state is RolloutState.AWAITING and bool(wish.approver)
+
+
+def _approve(s: Session, rollout: Rollout, who: str) -> None:
+    """Once; the controller writes at the same time, and then the next look gives the order again."""
+    if any(approval.of == "traffic" for approval in rollout.approvals):
+        return
+    with suppress(StoreConflict):
+        approve(s.store, rollout.system, who=who, now=s.clock.now())
 
 
 def _progress(s: Session, rollout: Rollout) -> str:

@@ -21,10 +21,10 @@ def rollback(system: System, as_: As = "", json_: AsJson = False) -> None:
     from platformops.cli.ordering import carry_out
     from platformops.delivery import orders
 
-    carry_out(orders.roll_back, system, as_, as_json=json_, until=_ended)
+    carry_out(orders.roll_back, system, as_, as_json=json_, until=ended)
 
 
-def _ended(store: Store, rollout: Rollout, clock: Clock) -> Rollout:
+def ended(store: Store, rollout: Rollout, clock: Clock) -> Rollout:
     """The rollout once the traffic has moved: at once when the earlier version is still warm."""
     from platformops.delivery.rollout import is_running
     from platformops.delivery.systems import load_rollout

@@ -7,7 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from platformops.home import Home
 from platformops.keeper import errands
 from platformops.pipeline.records import Progress, RunResult, RunState
 from platformops.registry.records import Lineage, ModelVersion
+from platformops.spec.environments import PRODUCTION
 from platformops.spec.types import PlatformSpec
 from platformops.store.artifacts import Artifacts
 from platformops.store.records import JsonObject, Store
@@ -79,16 +80,25 @@ def carry_out(
     parallel: int = 2,
     verify: Sequence[str] = (),
     is_served: bool = False,
+    environment: str = PRODUCTION,
+    until: str = "",
 ) -> Ran:
     """The run of the spec's plan; its evaluated model is registered, exactly once however often this is called.
 
-    Raises ClusterError before the first step of a spec that the cluster can never carry out (or serve, if it will be).
+    `until` ends it after a stage, with those that it needs. Raises ClusterError before the first step of a spec that
+    the cluster can never carry out (or serve, if it will be), and GateRefused there for a tree that may not be served.
     """
+    from platformops.cli.origins import check_origin
     from platformops.pipeline.identity import FileIdentity
+    from platformops.pipeline.plan import plan_until
     from platformops.pipeline.process import this_owner
     from platformops.pipeline.runner import run_plan
 
-    made = planned(spec, overrides, store=s.store, clock=s.clock)
+    made = planned(spec, overrides, store=s.store, clock=s.clock, environment=environment)
+    if until:
+        made = replace(made, plan=plan_until(made.plan, until))
+    if is_served:
+        check_origin(made, environment, s)
     launcher = OnClusterLauncher(s.cluster, s.clock, check=partial(check_demand_on, made.spec, is_served=is_served))
     try:
         result = run_plan(
@@ -152,13 +162,12 @@ def _registered(made: Planned, result: RunResult, s: Session) -> ModelVersion | 
 
 
 def _lineage(made: Planned, result: RunResult) -> Lineage:
-    from platformops.cli.revision import git_in
-    from platformops.registry.lineage import code_revision
+    from platformops.cli.revision import provenance_in
 
-    commit, is_dirty = code_revision(git_in(made.root))
+    tree = provenance_in(made.root)
     sources = {source: digest for step in made.plan.steps for source, digest in step.key.sources.items()}
     fingerprints = {step.stage.name: step.fingerprint for step in made.plan.steps}
-    return Lineage(sources, fingerprints, result.run_id, commit, is_dirty)
+    return Lineage(sources, fingerprints, result.run_id, tree.revision, bool(tree.unclean), tree)
 
 
 def run_document(ran: Ran, *, endpoint: str | None, gates: Sequence[GateResult], reason: str = "") -> JsonObject:

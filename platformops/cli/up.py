@@ -11,6 +11,7 @@ import typer
 from platformops.cli.options import AsJson, Overrides, Port, SpecFile, spec_arguments
 
 if TYPE_CHECKING:
+    from platformops.cli.releasing import Wish
     from platformops.cli.running import Ran, Session
     from platformops.delivery.records import Rollout
 
@@ -34,29 +35,29 @@ def bring_live(
     *,
     again: tuple[str, ...],
     as_json: bool,
-    queue: bool = False,
-    watch: bool = False,
+    wish: Wish | None = None,
     needs_model: bool = False,
 ) -> None:
     """Runs what has not run yet, releases the model, tells of it, and ends with the exit code; `again` is the command
     by which the keeper would finish this one."""
     from platformops.cli import settings
     from platformops.cli.output import progress_shown
+    from platformops.cli.releasing import Wish
     from platformops.cli.running import carry_out, session
     from platformops.clock import SystemClock
     from platformops.errors import UserError
     from platformops.pipeline.runner import exit_code
 
-    where, clock = settings.home(), SystemClock()
+    where, clock, wanted = settings.home(), SystemClock(), wish or Wish()
     with (
         settings.opened_store(where) as store,
         progress_shown() as show,
         session(where, store, clock, show, arguments=again) as s,
     ):
-        ran = carry_out(spec, overrides, s, verify=SHOWN_STAGES, is_served=True)
+        ran = carry_out(spec, overrides, s, verify=SHOWN_STAGES, is_served=True, environment=wanted.environment)
         if needs_model and ran.version is None and not exit_code(ran.result):
             raise UserError(f"{spec} makes no model, so there is nothing to release", remedy="platformops run SPEC")
-        live = brought_live(ran, s, port, queue=queue, watch=watch) if ran.version else None
+        live = brought_live(ran, s, port, wanted) if ran.version else None
     if as_json:
         print_live_json(ran, live)
     else:
@@ -76,7 +77,7 @@ class Live:
         return self.rollout.state.value == "promoted"
 
 
-def brought_live(ran: Ran, s: Session, port: int, *, queue: bool = False, watch: bool = False) -> Live:
+def brought_live(ran: Ran, s: Session, port: int, wish: Wish) -> Live:
     """The release of the run's version, with everything running that serves it."""
     from platformops.cli.access import ensure_key
     from platformops.cli.releasing import check_replicas, release
@@ -86,7 +87,7 @@ def brought_live(ran: Ran, s: Session, port: int, *, queue: bool = False, watch:
     check_replicas(ran, s)
     address = ensure_serving(s, port)
     key_file = ensure_key(system, s.where, s.store, s.clock)
-    asked = release(ran, s, queue=queue, watch=watch)
+    asked = release(ran, s, wish)
     return Live(asked.rollout, f"{address}/{system}/predict", str(key_file), asked.waiting)
 
 

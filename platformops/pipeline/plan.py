@@ -27,6 +27,22 @@ def make_plan(system: str, stages: Sequence[Stage], *, identity: Identity) -> Pl
     return Plan(system=system, steps=tuple(steps.values()))
 
 
+def plan_until(plan: Plan, stage: str) -> Plan:
+    """The steps that `stage` needs, and its own. Raises UserError for a stage that is not in the plan."""
+    steps = {step.stage.name: step for step in plan.steps}
+    if stage not in steps:
+        near = difflib.get_close_matches(stage, steps, n=1)
+        remedy = f"did you mean {near[0]!r}?" if near else f"the stages are {', '.join(steps)}"
+        raise UserError(f"there is no stage {stage!r}", remedy=remedy)
+    wanted, waiting = set[str](), [stage]
+    while waiting:
+        name = waiting.pop()
+        if name not in wanted:
+            wanted.add(name)
+            waiting += steps[name].stage.needs
+    return Plan(plan.system, tuple(step for step in plan.steps if step.stage.name in wanted))
+
+
 def _step(stage: Stage, parents: Mapping[str, Step], digests: Mapping[str, str], identity: Identity) -> Step:
     key = StepKey(
         stage=stage.name,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
 from typing import Never, TypeVar
 
 from platformops.errors import StoreError
-from platformops.registry.records import Alias, Lineage, ModelVersion, Verdicts
+from platformops.registry.records import Alias, Lineage, ModelVersion, Provenance, Verdicts
 from platformops.store.records import Entry, Json, JsonObject
 
 T = TypeVar("T")
@@ -46,6 +47,7 @@ def lineage_document(lineage: Lineage) -> JsonObject:
         "run_id": lineage.run_id,
         "code_revision": lineage.code_revision,
         "code_dirty": lineage.code_dirty,
+        "provenance": provenance_document(lineage.provenance),
     }
 
 
@@ -57,7 +59,18 @@ def lineage_in(key: str, document: JsonObject) -> Lineage:
         run_id=read.text("run_id"),
         code_revision=read.text("code_revision"),
         code_dirty=read.flag("code_dirty"),
+        provenance=provenance_in(key, document["provenance"]) if "provenance" in document else Provenance(),
     )
+
+
+def provenance_document(provenance: Provenance) -> JsonObject:
+    return {**asdict(provenance), "states": list(provenance.states)}
+
+
+def provenance_in(key: str, document: Json) -> Provenance:
+    read = _Reader(key, document if isinstance(document, Mapping) else {})
+    texts = {field.name: read.text(field.name) for field in fields(Provenance) if field.name != "states"}
+    return Provenance(**texts, states=read.texts("states"))
 
 
 def verdicts_document(verdicts: Verdicts) -> JsonObject:

@@ -1,41 +1,39 @@
-"""Where a version came from: the code revision it was made with, and the tree from it down to digests of data."""
+"""Where a version came from, for people: the code it was made with, and the tree down to digests of data."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from platformops.registry.records import ModelVersion
+from platformops.registry.records import ModelVersion, Provenance
 
-Git = Callable[[Sequence[str]], str | None]
-"""Runs git with these arguments in the directory in question: what it printed, None when it failed."""
-
-UNKNOWN = "unknown"
 _SHOWN = 12  # characters of a digest that people compare by eye
-
-
-def code_revision(git: Git) -> tuple[str, bool]:
-    """Commit and whether anything differs from it; (`unknown`, False) where there is no commit.
-
-    Untracked files count as a difference, since a run may well have imported them; ignored ones do not.
-    """
-    commit = git(["rev-parse", "--verify", "HEAD"])
-    if commit is None or not commit.strip():
-        return UNKNOWN, False
-    changes = git(["status", "--porcelain", "--untracked-files=normal"])
-    return commit.strip(), changes is None or bool(changes.strip())
 
 
 def said_revision(version: ModelVersion) -> str:
     lineage = version.lineage
+    if lineage.provenance.vcs:
+        return lineage.provenance.said
     return f"{lineage.code_revision} with uncommitted changes" if lineage.code_dirty else lineage.code_revision
+
+
+def _origin(provenance: Provenance) -> list[str]:
+    """What is known beside the revision, a line each."""
+    repository = f" ({provenance.repository})" if provenance.repository else ""
+    built = f"built by {provenance.ci} {provenance.build_url}".rstrip() if provenance.ci else ""
+    lines = (
+        f"from {provenance.remote}{repository}" if provenance.remote else "",
+        f"{built} for {provenance.who}".strip() if provenance.who else built,
+        f"{provenance.lock_file} {_digest(provenance.lock_digest)}" if provenance.lock_file else "",
+    )
+    return [line for line in lines if line]
 
 
 def lineage_of(version: ModelVersion) -> str:
     """The tree from the version to the digests of its data, for people."""
     lineage = version.lineage
-    branches = [
+    branches: list[tuple[str, Sequence[str]]] = [
         (f"run {lineage.run_id}", []),
-        (f"code {said_revision(version)}", []),
+        (f"code {said_revision(version)}", _origin(lineage.provenance)),
         ("steps", [_step_line(name, version) for name in lineage.steps]),
         ("data", [f"{source} {digest}" for source, digest in lineage.sources.items()]),
     ]

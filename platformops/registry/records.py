@@ -6,6 +6,55 @@ from dataclasses import dataclass, field
 
 from platformops.store.records import JsonObject
 
+UNKNOWN = "unknown"
+_SAID = {
+    "modified": "with uncommitted changes",
+    "mixed": "of mixed revisions",
+    "switched": "with switched parts",
+    "sparse": "with parts left out",
+}
+UNCLEAN = tuple(_SAID)
+"""States of a tree whose revision alone does not give its content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Provenance:
+    """Which state of the code a run started from, under whose hands; what is not known is empty."""
+
+    vcs: str = ""
+    """`git` or `svn`."""
+    revision: str = UNKNOWN
+    """Commit, or the last-changed revision of the Subversion path."""
+    branch: str = ""
+    """Name of the Git branch, or the Subversion path in its repository (`^/trunk`)."""
+    remote: str = ""
+    """URL without credentials."""
+    repository: str = ""
+    """UUID of a Subversion repository."""
+    states: tuple[str, ...] = ()
+    """`modified`, `mixed`, `switched`, `sparse`; and, of no weight, `detached`, `shallow`, `worktree`."""
+    ci: str = ""
+    """`gitlab`, `jenkins`, `travis`, `github`."""
+    build_url: str = ""
+    who: str = ""
+    lock_file: str = ""
+    lock_digest: str = ""
+    """SHA-256 of the file that pins the dependencies."""
+
+    @property
+    def said(self) -> str:
+        """`c0ffee on main with uncommitted changes`, `r12 of ^/trunk of mixed revisions`."""
+        if self.vcs == "svn":
+            where = f"r{self.revision} of {self.branch}"
+        else:
+            where = f"{self.revision} on {self.branch}" if self.branch else self.revision
+        return " ".join([where, " and ".join(_SAID[state] for state in self.unclean)]).rstrip()
+
+    @property
+    def unclean(self) -> tuple[str, ...]:
+        """The states for which nobody can get this tree again by its revision."""
+        return tuple(state for state in self.states if state in UNCLEAN)
+
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
@@ -17,9 +66,11 @@ class Lineage:
     """Stage name -> fingerprint."""
     run_id: str
     code_revision: str
-    """Git commit of the directory that the run started in, or `unknown`."""
+    """The revision of `provenance`, or `unknown`."""
     code_dirty: bool
-    """True when that tree had uncommitted changes."""
+    """True when the tree was not as that revision has it."""
+    provenance: Provenance = Provenance()
+    """Nothing for versions that were registered before it was kept."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,6 +252,37 @@ class HealthSpec(Spec):
 
 class EnvironmentSpec(Spec):
     approve: tuple[str, ...] = ()
+    """One of these must approve before a candidate has traffic."""
+    tree: Literal["auto", "clean", "any"] = "auto"
+    """`clean` refuses releases from a tree that its revision does not give again: changed, mixed, switched, sparse.
+    `auto` is that for `production`, where the spec names it, and `any` elsewhere."""
+
+
+Command = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{1,1000}$")]
+"""One line of a shell."""
+
+
+class CiSpec(Spec):
+    """What `platformops ci write` puts into the pipeline files of CI systems."""
+
+    branch: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,99}$")] = "main"
+    """Only its commits go on to an environment."""
+    image: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][A-Za-z0-9._/:@-]{0,254}$")] = (
+        "python:3.11-slim-bookworm"
+    )
+    """Container of the jobs where a system has such."""
+    install: tuple[Command, ...] = ("python -m pip install --quiet platformops",)
+    lint: tuple[Command, ...] = ()
+    test: tuple[Command, ...] = ()
+    """JUnit files that these leave in `.platformops/reports/` are shown by the CI system."""
+    secrets: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Z0-9_]{0,63}$")], ...] = (
+        "PLATFORMOPS_STORE", "PLATFORMOPS_ARTIFACTS", "RAY_ADDRESS", "RAY_AUTH_TOKEN",
+    )  # fmt: skip
+    """Variables that jobs get from the CI system's own secret store."""
+    requests: Annotated[int, Field(ge=1, le=100_000)] = 200
+    """Of the smoke and load test."""
+    timeout: Duration = "6h"
+    """Of one job."""
 
 
 class StageSpec(Spec):
@@ -287,3 +318,4 @@ class PlatformSpec(Spec):
     watch: WatchSpec = WatchSpec()
     health: HealthSpec = HealthSpec()
     environments: dict[Name, EnvironmentSpec] = {}
+    ci: CiSpec = CiSpec()

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from platformops.cli.releasing import FIRST_LOOK_S, LONGEST_S, release
+from platformops.cli.releasing import FIRST_LOOK_S, LONGEST_S, Wish, release
 from platformops.clock import ManualClock
 from platformops.delivery.documents import rollout_json
 from platformops.delivery.ledger import opened
@@ -64,7 +64,7 @@ class Desk:
         ])  # fmt: skip
 
     def release(self, **options):
-        return release(self.ran, self.session, **options)
+        return release(self.ran, self.session, Wish(**options))
 
 
 @pytest.fixture
@@ -124,3 +124,18 @@ def test_another_version_is_refused_while_one_is_released_unless_it_may_wait_in_
     asked = desk.release(queue=True)
     assert asked.rollout.number == 0
     assert "starts when the running release has ended" in asked.waiting
+
+
+def test_who_approves_beforehand_is_put_on_record_once_the_release_wants_it(desk):
+    desk.put(RolloutState.AWAITING, terms=replace(desk.rollout.terms, approvers=("ada",)))
+    desk.clock.events[5.0] = lambda: desk.put(RolloutState.PROMOTED)
+    seen = []
+    desk.clock.events[4.0] = lambda: seen.append(load_rollout(desk.store, "img", 1))
+    assert desk.release(approver="ada").rollout.state is RolloutState.PROMOTED
+    assert [(a.who, a.of) for a in seen[0].approvals] == [("ada", "traffic")]
+
+
+def test_who_may_not_approve_ends_the_wait_with_those_who_may(desk):
+    desk.put(RolloutState.AWAITING, terms=replace(desk.rollout.terms, approvers=("ada",)))
+    with pytest.raises(GateRefused, match="eve may not approve"):
+        desk.release(approver="eve")

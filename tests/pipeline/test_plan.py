@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from platformops.errors import UserError
-from platformops.pipeline.plan import in_order, make_plan
+from platformops.pipeline.plan import in_order, make_plan, plan_until
 from platformops.pipeline.preview import explain
 from platformops.pipeline.records import Stage
 
@@ -201,3 +201,13 @@ def test_the_latest_key_is_plain_json(ran):
     entry = ran.store.get("latest/demo/train")
     assert json.loads(json.dumps(entry.value)) == entry.value
     assert entry.value["fingerprint"] == ran.plan(*STAGES).steps[1].fingerprint
+
+
+def test_a_plan_until_a_stage_has_what_it_needs_and_the_same_fingerprints():
+    stages = [Stage("a", "m:f"), Stage("b", "m:f", needs=("a",)), Stage("c", "m:f"), Stage("d", "m:f", needs=("b",))]
+    whole = make_plan("demo", stages, identity=FixedIdentity())
+    cut = plan_until(whole, "b")
+    assert [step.stage.name for step in cut.steps] == ["a", "b"]
+    assert all(step in whole.steps for step in cut.steps)
+    with pytest.raises(UserError, match="no stage 'e'"):
+        plan_until(whole, "e")

@@ -1,14 +1,11 @@
-"""Where a version came from, asked of a real git and told as a tree."""
+"""Where a version came from, told as a tree."""
 
-import shutil
-import subprocess
 from dataclasses import replace
 
 import pytest
 
-from platformops.cli.revision import git_in
-from platformops.registry.lineage import code_revision, lineage_of
-from platformops.registry.records import Lineage, ModelVersion
+from platformops.registry.lineage import lineage_of
+from platformops.registry.records import Lineage, ModelVersion, Provenance
 
 VERSION = ModelVersion(
     model="digits",
@@ -42,60 +39,25 @@ def test_uncommitted_changes_are_said_in_the_tree():
     assert "├── code c0ffee with uncommitted changes" in lineage_of(dirty)
 
 
-def answering(answers):
-    return lambda arguments: answers.get(arguments[0])
+def test_what_is_known_of_the_code_is_said_in_the_tree():
+    tree = Provenance(
+        "git", "c0ffee", "main", "https://host/x.git", ci="gitlab", build_url="https://ci/7", who="ada",
+        lock_file="uv.lock", lock_digest="9" * 64,
+    )  # fmt: skip
+    told = lineage_of(replace(VERSION, lineage=replace(VERSION.lineage, provenance=tree)))
+    assert "├── code c0ffee on main\n│   ├── from https://host/x.git" in told
+    assert "│   ├── built by gitlab https://ci/7 for ada" in told
+    assert f"│   └── uv.lock {'9' * 12}\n" in told
 
 
 @pytest.mark.parametrize(
-    ("answers", "said"),
+    ("tree", "said"),
     [
-        ({"rev-parse": "abc\n", "status": ""}, ("abc", False)),
-        ({"rev-parse": "abc\n", "status": " M file\n"}, ("abc", True)),
-        ({"rev-parse": "abc\n", "status": None}, ("abc", True)),
-        ({"rev-parse": None}, ("unknown", False)),
-        ({"rev-parse": ""}, ("unknown", False)),
+        (Provenance("git", "abc", states=("detached", "shallow")), "abc"),
+        (Provenance("git", "abc", "main", states=("modified",)), "abc on main with uncommitted changes"),
+        (Provenance("svn", "12", "^/trunk", states=("mixed", "switched")),
+         "r12 of ^/trunk of mixed revisions and with switched parts"),
     ],
-)
-def test_what_git_answers_becomes_a_revision(answers, said):
-    assert code_revision(answering(answers)) == said
-
-
-@pytest.fixture
-def tree(tmp_path):
-    if shutil.which("git") is None:
-        pytest.skip("git is not installed")
-    git(tmp_path, "init", "-q")
-    (tmp_path / "app.py").write_text("x = 1\n")
-    (tmp_path / ".gitignore").write_text("ignored\n")
-    git(tmp_path, "add", ".")
-    git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "first")
-    return tmp_path
-
-
-def git(folder, *arguments):
-    subprocess.run(["git", *arguments], cwd=folder, check=True)
-
-
-def test_a_clean_tree_is_its_commit(tree):
-    commit, is_dirty = code_revision(git_in(tree))
-    assert len(commit) == 40
-    assert not is_dirty
-    (tree / "ignored").write_text("")
-    assert code_revision(git_in(tree)) == (commit, False)
-
-
-@pytest.mark.parametrize("name", ["app.py", "new.py"])
-def test_a_changed_and_an_untracked_file_make_a_tree_dirty(tree, name):
-    (tree / name).write_text("x = 2\n")
-    assert code_revision(git_in(tree))[1]
-
-
-def test_a_folder_without_a_repository_or_a_commit_is_unknown(tmp_path):
-    assert code_revision(git_in(tmp_path / "nowhere")) == ("unknown", False)
-    git(tmp_path, "init", "-q")
-    assert code_revision(git_in(tmp_path)) == ("unknown", False)
-
-
-def test_a_machine_without_git_is_unknown(tree, monkeypatch):
-    monkeypatch.setenv("PATH", "")
-    assert code_revision(git_in(tree)) == ("unknown", False)
+)  # fmt: skip
+def test_a_tree_that_its_revision_does_not_give_again_is_said_to_be_so(tree, said):
+    assert tree.said == said

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 CONNECTIONS = 2
 PATIENCE_S = 0.0
 """Nothing that a drill does may break a connection."""
-What = Annotated[str, typer.Argument(metavar="release", help="What is drilled.", show_default=False)]
 Spec = Annotated[
     Path | None, typer.Argument(metavar="[SPEC]", help="A YAML file; default the live system.", show_default=False)
 ]
@@ -33,8 +32,7 @@ All = Annotated[bool, typer.Option("--all", help="Every defect; so without --def
 Rate = Annotated[float, typer.Option("--rate", min=1.0, max=1000.0, help="Requests a second that are sent meanwhile.")]
 
 
-def drill(
-    what: What,
+def drill_release(
     spec: Spec = None,
     set_: Overrides = None,
     defect: Named = None,
@@ -59,8 +57,6 @@ def drill(
     from platformops.security.key_file import read_key_file
     from platformops.store.artifacts import Artifacts
 
-    if what != "release":
-        raise UserError(f"{what!r} cannot be drilled", remedy="platformops drill release")
     chosen, where, clock = _chosen(defect, all_=all_), settings.home(), SystemClock()
     with settings.opened_store(where) as store, progress_shown() as show, _ended_by_signals():
         system, manner = _asked_for(spec, set_, store)

@@ -1,0 +1,163 @@
+"""The door for webhooks: a signed delivery starts a run of the project that it names, once; all else is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from platformops.clock import Clock
+from platformops.errors import StoreConflict
+from platformops.gateway.replies import Refused, Reply, refusal
+from platformops.gateway.request import Asked, Receive, Scope, Send, exchange_of, read_body, send_reply
+from platformops.security.audit import Audited, audit_put
+from platformops.security.webhooks import Forged, Genuine, verified
+from platformops.store.records import ABSENT, Put, Store
+
+PREFIX = "/hooks/"
+MOST_BODY_BYTES = 256 * 1024
+"""A push of many commits has some ten thousand bytes."""
+DELIVERED = "delivered/"
+KEPT_S = 30 * 86_400.0
+"""How long a delivery is remembered: GitHub's scheme has no time in it, and lets old ones be sent again for days."""
+PRUNED_AT_ONCE = 20
+MOST_REFUSALS_A_MINUTE = 60
+"""Of those on record: whoever has no secret must not be able to fill the disk."""
+CONFLICTS = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A run that somebody asked for."""
+
+    project: str
+    revision: str
+    who: str
+
+
+@dataclass(frozen=True, slots=True)
+class Project:
+    branch: str
+    """A push to another branch is taken and starts nothing."""
+
+
+Start = Callable[[Wanted], str]
+"""Has the run begin, or wait for the present one; answers what became of it, in one sentence."""
+
+
+class Hooks:
+    """An ASGI application for `POST /hooks/PROJECT`."""
+
+    def __init__(
+        self,
+        *,
+        projects: Mapping[str, Project],
+        secret: bytes,
+        store: Store,
+        clock: Clock,
+        new_id: Callable[[], str],
+        start: Start,
+    ) -> None:
+        self._projects, self._secret, self._store = projects, secret, store
+        self._clock, self._new_id, self._start = clock, new_id, start
+        self._refusals: list[float] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        exchange = exchange_of(scope, self._new_id(), self._clock.now())
+        asked = Asked(scope, receive, exchange, identity=None, system=None, started=self._clock.monotonic())
+        try:
+            reply = await self._answer(scope, asked)
+        except Refused as refused:
+            self._refused(exchange.path, exchange.client, refused)
+            reply = refusal(refused, exchange.request_id)
+        await send_reply(send, reply, exchange, scope["headers"])
+
+    async def _answer(self, scope: Scope, asked: Asked) -> Reply:
+        path = asked.exchange.path
+        if path == "/healthz":
+            return _reply(200, {"state": "ready"})
+        if not path.startswith(PREFIX):
+            raise Refused(404, "not_found", f"webhooks are posted to {PREFIX}PROJECT")
+        if scope["method"] != "POST":
+            raise Refused(405, "method_not_allowed", "a webhook is a POST", headers={b"allow": b"POST"})
+        body = await read_body(asked, MOST_BODY_BYTES, lambda _: None)
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in asked.headers}
+        genuine = verified(headers, body, self._secret, now=self._clock.now())
+        if isinstance(genuine, Forged):
+            raise Refused(401, "not_signed", genuine.reason)
+        return self._taken(path.removeprefix(PREFIX), _document(body), genuine)
+
+    def _taken(self, name: str, document: Mapping[str, object], genuine: Genuine) -> Reply:
+        """What a genuine delivery starts. Who signed it may know which projects there are, hence this order."""
+        project = self._projects.get(name)
+        if project is None:
+            raise Refused(404, "unknown_project", f"no such project; there are {', '.join(sorted(self._projects))}")
+        wanted = _wanted(name, document)
+        self._remember(genuine, wanted)
+        if (ref := document.get("ref")) and ref != f"refs/heads/{project.branch}":
+            return _reply(202, {"project": name, "outcome": f"only {project.branch} starts a run"})
+        return _reply(202, {"project": name, "outcome": self._start(wanted)})
+
+    def _remember(self, genuine: Genuine, wanted: Wanted) -> None:
+        """Writes down, in one commit, that the delivery came, and for whom. Raises Refused when it came before."""
+        now = self._clock.now()
+        said = f"start {wanted.project} at {wanted.revision or 'its newest revision'}"
+        for _ in range(CONFLICTS):
+            if self._store.get(DELIVERED + genuine.replay_key) is not None:
+                raise Refused(409, "replayed", "this delivery came before")
+            entry = audit_put(self._store, Audited(said, wanted.who, "accepted", genuine.scheme, now))
+            came = Put(DELIVERED + genuine.replay_key, {"at": now}, expect=ABSENT)
+            try:
+                self._store.commit([came, entry, *self._forgotten(now)])
+            except StoreConflict:
+                continue
+            return
+        raise Refused(503, "busy", "too many deliveries at once", headers={b"retry-after": b"1"})
+
+    def _forgotten(self, now: float) -> list[Put]:
+        old = (e for e in self._store.scan(DELIVERED, limit=PRUNED_AT_ONCE) if now - _at(e.value.get("at")) > KEPT_S)
+        return [Put(entry.key, None, expect=entry.version) for entry in old]
+
+    def _refused(self, path: str, client: str, refused: Refused) -> None:
+        now = self._clock.now()
+        self._refusals = [at for at in self._refusals if now - at < 60]
+        if len(self._refusals) >= MOST_REFUSALS_A_MINUTE:
+            return
+        self._refusals.append(now)
+        said = f"{refused.status} {refused.code}: {refused.message}"
+        for _ in range(CONFLICTS):
+            try:
+                entry = Audited(f"webhook {path}", client, "refused", said, now)
+                self._store.commit([audit_put(self._store, entry)])
+            except StoreConflict:
+                continue
+            return
+
+
+def _document(body: bytes) -> Mapping[str, object]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        raise Refused(400, "not_json", "the body must be one JSON object")
+    return document
+
+
+def _wanted(project: str, document: Mapping[str, object]) -> Wanted:
+    """By our own fields, or those of a push of GitHub."""
+    sender = document.get("sender")
+    who = document.get("who") or (sender.get("login") if isinstance(sender, dict) else "")
+    return Wanted(project, _text(document.get("revision") or document.get("after")), _text(who))
+
+
+def _text(value: object) -> str:
+    return value[:200] if isinstance(value, str) and value.isprintable() else ""
+
+
+def _at(value: object) -> float:
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _reply(status: int, document: Mapping[str, str]) -> Reply:
+    return Reply(status, json.dumps(document).encode("ascii"))
