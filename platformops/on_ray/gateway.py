@@ -31,7 +31,8 @@ from platformops.gateway.served import renew
 from platformops.gateway.server import HttpServer, bind
 from platformops.home import Home
 from platformops.on_ray.actors import ask, running, stop
-from platformops.on_ray.calls import ReplicaCalls
+from platformops.on_ray.calls import Origin, ReplicaCalls
+from platformops.on_ray.metrics import platform_readings
 from platformops.on_ray.serving import revision_statuses, start_serve
 from platformops.on_ray.session import NAMESPACE, on_this_machine
 from platformops.security.keys import STORED_UNDER
@@ -41,6 +42,7 @@ NAME = "platformops-gateway"
 REFRESH_S = 1.0
 OUTAGE_REFRESH_S = 0.2
 """While a revision has no replica: the moment in which it has one again is waited for."""
+READ_EVERY_S = 5.0
 START_TIMEOUT_S = 60.0
 CALL_TIMEOUT_S = 20.0
 LOG_FILE = "gateway.jsonl"
@@ -62,10 +64,12 @@ class GatewayProcess:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._clock = SystemClock()
+        self._read_at = float("-inf")
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._store = open_store(settings.home.store_url)
-        self._calls = ReplicaCalls(SystemClock(), self._on_memory)
+        self._calls = ReplicaCalls(SystemClock(), self._on_call)
         self._log = AccessLog(settings.home.logs / LOG_FILE)
         self._gateway = Gateway(
             call=self._calls,
@@ -113,8 +117,18 @@ class GatewayProcess:
         """What was counted of every revision since this process started."""
         return self._gateway.book.tallies()
 
-    def _on_memory(self, revision: str, node: str, replica: str, resident_bytes: int) -> None:
+    def _on_call(self, revision: str, origin: Origin, items: int, seconds: float) -> None:
+        node, replica, resident_bytes, stages_s, cpu_s = origin
         self._gateway.book.sampled(revision, node, replica, resident_bytes)
+        self._gateway.metrics.called(revision, node, items=items, seconds=seconds, stages_s=stages_s, cpu_s=cpu_s)
+
+    def _read_platform(self) -> None:
+        """What the store says, for whoever scrapes; at most every READ_EVERY_S, as it reads many records."""
+        now = self._clock.monotonic()
+        if now - self._read_at < READ_EVERY_S:
+            return
+        self._read_at = now
+        self._gateway.metrics.tell(platform_readings(self._store, self._clock))
 
     def set_route(self, route: Route) -> None:
         """The route is in force on return. Raises StoreConflict when a newer one is."""
@@ -141,6 +155,7 @@ class GatewayProcess:
     def _refresh_always(self) -> None:
         while not self._stopped.wait(OUTAGE_REFRESH_S if self._calls.has_outage else REFRESH_S):
             self.refresh()
+            self._read_platform()
             self._log.flush()
             with contextlib.suppress(PlatformError):  # samples are worth less than serving
                 self._gateway.samples.flush()
