@@ -3,8 +3,8 @@
     python benchmarks/metrics_overhead.py [--short]
 
 Replicas stand in the gateway's process and take 0.3 ms of its core an item, as a small model does. Both gateways run
-all the time and are loaded in turns of half a second, so that whatever else the machine does falls on both alike; ratios
-are medians of pairs. Model and platform gauges are read once in five seconds by another thread, and are not in this.
+all the time and are loaded in turns of half a second, so that whatever else the machine does falls on both alike;
+ratios are medians of pairs. What the store says is read once in five seconds by another thread, and is not in this.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ SURFACE = {
     "predict": ["FILES...", "SYSTEM", "--endpoint", "--json"],
     "models": ["MODEL", "--json"],
     "logs": ["--follow", "--json", "--lines", "--run"],
+    "observe": ["ACTION", "DIRECTORY", "--json", "--webhook"],
     "down": ["SYSTEM", "--json"],
     "schema": ["--json"],
 }
