@@ -17,6 +17,7 @@ from platformops.cli.pipelines import SpecHere
 if TYPE_CHECKING:
     from platformops.clock import Clock
     from platformops.delivery.ci.records import Check, CiStage
+    from platformops.store.records import Json
 
 Stage = Annotated[str, typer.Option(metavar="STAGE", help="Only this one.", show_default=False)]
 Approver = Annotated[str, typer.Option("--approved-by", metavar="NAME", help="Who lets the release go on.")]
@@ -36,7 +37,7 @@ def ci_run(spec: SpecHere = None, stage: Stage = "", approved_by: Approver = "",
     checks, code = _ran(stages, here.top, approved_by, SystemClock(), is_quiet=json_)
     write_files(here.top / REPORTS, {"ci.xml": junit("ci", checks)})
     if json_:
-        rows = [
+        rows: list[Json] = [
             {"name": c.name, "passed": c.passed, "reason": c.reason, "seconds": round(c.seconds, 3)} for c in checks
         ]
         print_json({"spec": here.pipeline.spec, "stages": rows, "exit_code": code})

@@ -12,6 +12,7 @@ from platformops.spec.environments import PRODUCTION
 
 if TYPE_CHECKING:
     from platformops.clock import Clock
+    from platformops.store.records import Json
 
 Requests = Annotated[int, typer.Option(min=1, max=100_000, help="How many.")]
 ReportTo = Annotated[Path | None, typer.Option("--report", metavar="FOLDER", help="Leave a JUnit file there.")]
@@ -52,7 +53,7 @@ def ci_smoke(
     is_good = all(check.passed for check in checks)
     undone = _rolled_back(system, clock) if or_rollback and not is_good else ""
     if json_:
-        rows = [{"name": c.name, "passed": c.passed, "reason": c.reason} for c in checks]
+        rows: list[Json] = [{"name": c.name, "passed": c.passed, "reason": c.reason} for c in checks]
         print_json({"system": system, "version": version.name, "checks": rows, "rollback": undone})
     else:
         told = [(c.name, "passed" if c.passed else "failed", c.reason) for c in checks]

@@ -51,6 +51,7 @@ VERBS = {
     "predict": Verb("Send images to a live system and print its answers.", "predict digits five.png"),
     "models": Verb("List model versions with aliases and metrics.", "models digits"),
     "logs": Verb("Show the log of a run, as it grows with -f.", "logs -f"),
+    "observe": Verb("Watch the platform with Prometheus and Alertmanager.", "observe up"),
     "down": Verb("Stop what `up` started, and only that.", "down digits"),
     "build": Verb("Make a wheel of a system, and the recipe of an image.", "build configs/digits.yaml"),
     "ci": Verb("Write, check and run the delivery pipeline of a spec.", "ci write gitlab configs/digits.yaml"),

@@ -21,8 +21,10 @@ from platformops.delivery.records import RevisionStatus
 from platformops.gateway.call import Answer, ReplicaDied, RevisionUnavailable, RevisionUnknown
 from platformops.gateway.outages import Outages
 
-Origin = tuple[str, str, int]
-"""Node, replica, and the replica's resident bytes."""
+Origin = tuple[str, str, int, tuple[float, float, float], float]
+"""Node, replica, the replica's resident bytes, seconds in decode, transform and model, and CPU seconds in them."""
+OnCall = Callable[[str, Origin, int, float], None]
+"""Told of revision, origin, items and seconds of each call that returned."""
 Row = tuple[int, bytes, str, str, str]
 """Status, JSON, code, message and model version of one item."""
 DIED = (ray.exceptions.RayActorError, ray.exceptions.ActorUnavailableError, ReplicaUnavailableError)
@@ -32,9 +34,8 @@ REFUSED = (BackPressureError, DeploymentUnavailableError)
 class ReplicaCalls:
     """Implements `Call`, `Ready` and `Width`. Calls come from one event loop, `observe` from any thread."""
 
-    def __init__(self, clock: Clock, on_memory: Callable[[str, str, str, int], None] | None = None) -> None:
-        """`on_memory` is told of revision, node, replica and its resident bytes at each call."""
-        self._clock, self._on_memory = clock, on_memory
+    def __init__(self, clock: Clock, on_call: OnCall | None = None) -> None:
+        self._clock, self._on_call = clock, on_call
         self._handles: dict[str, Any] = {}
         self._ready: Mapping[str, int] = {}
         self._deployed_at: Mapping[str, float] = {}
@@ -70,6 +71,7 @@ class ReplicaCalls:
         if handle is None:
             self._loop = asyncio.get_running_loop()
             handle = self._handles[revision] = await handle_of(revision)
+        begin_s = self._clock.monotonic()
         try:
             answers: tuple[Origin, list[Row]] = await handle.remote(list(items), queued)
         except DIED as error:
@@ -79,8 +81,8 @@ class ReplicaCalls:
         except REFUSED as error:
             raise RevisionUnavailable(revision) from error
         origin, rows = answers
-        if self._on_memory is not None:
-            self._on_memory(revision, *origin)
+        if self._on_call is not None:
+            self._on_call(revision, origin, len(items), self._clock.monotonic() - begin_s)
         node = origin[0]
         return [Answer(*row, node) for row in rows]
 

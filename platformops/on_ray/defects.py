@@ -15,13 +15,13 @@ from platformops.delivery.records import Planted
 from platformops.errors import ArtifactCorrupt, UserError
 from platformops.frameworks.records import Predictor
 from platformops.gateway.call import Answer
-from platformops.on_ray.replica import Served, answer
+from platformops.on_ray.replica import Served, Times, answer
 
 MOST_KEPT_BYTES = 512 * 1024 * 1024
 """A drill of growing memory must not take the machine that it runs on."""
 HANG_S = 86_400.0
 FAILED = Answer(500, code="planted_defect", message="a drill: this answer was to fail")
-Answering = Callable[[Served, Sequence[bytes]], list[Answer]]
+Answering = Callable[[Served, Sequence[bytes], Times], list[Answer]]
 
 
 @dataclass(slots=True)
@@ -95,16 +95,16 @@ def _second_best(predict: Callable[[Batch], Outputs], size: float) -> Callable[[
 
 
 def _hanging(size: float) -> Answering:
-    def hang(served: Served, items: Sequence[bytes]) -> list[Answer]:
+    def hang(served: Served, items: Sequence[bytes], took: Times) -> list[Answer]:
         time.sleep(HANG_S)
-        return answer(served, items)
+        return answer(served, items, took)
 
     return hang
 
 
 def _slow(size: float) -> Answering:
-    def slow(served: Served, items: Sequence[bytes]) -> list[Answer]:
-        answers = answer(served, items)
+    def slow(served: Served, items: Sequence[bytes], took: Times) -> list[Answer]:
+        answers = answer(served, items, took)
         time.sleep(size)
         return answers
 
@@ -113,22 +113,22 @@ def _slow(size: float) -> Answering:
 
 def _failing(size: float) -> Answering:
     is_next = Every(size)
-    return lambda served, items: [FAILED if is_next() else one for one in answer(served, items)]
+    return lambda served, items, took: [FAILED if is_next() else one for one in answer(served, items, took)]
 
 
 def _growing(size: float) -> Answering:
     kept: list[bytes] = []
 
-    def grow(served: Served, items: Sequence[bytes]) -> list[Answer]:
+    def grow(served: Served, items: Sequence[bytes], took: Times) -> list[Answer]:
         if len(kept) * size < MOST_KEPT_BYTES:
             kept.extend(b"\x01" * int(size) for _ in items)
-        return answer(served, items)
+        return answer(served, items, took)
 
     return grow
 
 
 def _renaming(size: float) -> Answering:
-    return lambda served, items: [_renamed(one) for one in answer(served, items)]
+    return lambda served, items, took: [_renamed(one) for one in answer(served, items, took)]
 
 
 def _renamed(one: Answer) -> Answer:

@@ -23,8 +23,9 @@ from platformops.gateway.access_log import AccessLog
 from platformops.gateway.app import Gateway
 from platformops.gateway.served import renew
 from platformops.gateway.server import HttpServer
-from platformops.on_ray.calls import ReplicaCalls
+from platformops.on_ray.calls import Origin, ReplicaCalls
 from platformops.on_ray.gateway import CALL_TIMEOUT_S, Settings
+from platformops.on_ray.metrics import platform_readings
 from platformops.on_ray.serving import revision_statuses
 from platformops.security.keys import STORED_UNDER
 from platformops.store.open import open_store
@@ -32,6 +33,7 @@ from platformops.store.open import open_store
 REFRESH_S = 1.0
 OUTAGE_REFRESH_S = 0.2
 """While a revision has no replica: the moment in which it has one again is waited for."""
+READ_EVERY_S = 5.0
 LOG_FILE = "gateway.jsonl"
 
 
@@ -40,16 +42,18 @@ class GatewayServer:
 
     def __init__(self, settings: Settings, bound: socket.socket) -> None:
         self._bound = bound
+        self._clock = SystemClock()
+        self._read_at = float("-inf")
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._store = open_store(settings.home.store_url)
-        self._calls = ReplicaCalls(SystemClock(), self._on_memory)
+        self._calls = ReplicaCalls(self._clock, self._on_call)
         self._log = AccessLog(settings.home.logs / LOG_FILE)
         self._gateway = Gateway(
             call=self._calls,
             width=self._calls.width,
             ready=self._calls.ready,
-            clock=SystemClock(),
+            clock=self._clock,
             new_id=new_request_id,
             policy=settings.policy,
             observers=(self._log,),
@@ -85,8 +89,18 @@ class GatewayServer:
         """What was counted of every revision since this process started."""
         return self._gateway.book.tallies()
 
-    def _on_memory(self, revision: str, node: str, replica: str, resident_bytes: int) -> None:
+    def _on_call(self, revision: str, origin: Origin, items: int, seconds: float) -> None:
+        node, replica, resident_bytes, stages_s, cpu_s = origin
         self._gateway.book.sampled(revision, node, replica, resident_bytes)
+        self._gateway.metrics.called(revision, node, items=items, seconds=seconds, stages_s=stages_s, cpu_s=cpu_s)
+
+    def _read_platform(self) -> None:
+        """What the store says, for whoever scrapes; at most every READ_EVERY_S, as it reads many records."""
+        now = self._clock.monotonic()
+        if now - self._read_at < READ_EVERY_S:
+            return
+        self._read_at = now
+        self._gateway.metrics.tell(platform_readings(self._store, self._clock))
 
     def set_route(self, route: Route) -> None:
         """The route is in force on return. Raises StoreConflict when a newer one is."""
@@ -114,7 +128,10 @@ class GatewayServer:
         while not self._stopped.wait(OUTAGE_REFRESH_S if self._calls.has_outage else REFRESH_S):
             self.refresh()
             self._log.flush()
-            with contextlib.suppress(PlatformError):  # samples are worth less than serving
+            # Figures and samples are worth less than serving.
+            with contextlib.suppress(PlatformError):
+                self._read_platform()
+            with contextlib.suppress(PlatformError):
                 self._gateway.samples.flush()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +16,7 @@ import numpy as np
 from platformops.apps.contract import App, Batch
 from platformops.apps.digests import row_digest
 from platformops.apps.load import load_app
-from platformops.clock import Clock
+from platformops.clock import Clock, SystemClock
 from platformops.delivery.records import Revision
 from platformops.errors import BadInput
 from platformops.frameworks.records import Predictor
@@ -64,23 +65,48 @@ def _app_of(directory: Path) -> App:
     return load_app(str(described["app"]), directory)
 
 
-def answer(served: Served, items: Sequence[bytes]) -> list[Answer]:
-    """One answer an item; an item that cannot be read costs the others nothing."""
-    rows = [row for decoded in _in_bounds(_decoded(served, items)) for row in _transformed(served, decoded)]
+class Times:
+    """Where the time of one batch went, and how much of it a CPU worked on it."""
+
+    __slots__ = ("_clock", "cpu_s", "decode_s", "model_s", "transform_s")
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self.decode_s = self.transform_s = self.model_s = self.cpu_s = 0.0
+
+    def reading(self) -> tuple[float, float]:
+        """Instant, and CPU seconds of this thread so far."""
+        used = resource.getrusage(resource.RUSAGE_THREAD)
+        return self._clock.monotonic(), used.ru_utime + used.ru_stime
+
+
+def answer(served: Served, items: Sequence[bytes], took: Times | None = None) -> list[Answer]:
+    """One answer an item; an item that cannot be read costs the others nothing. `took` is filled in."""
+    took = took or Times(SystemClock())
+    begin_s, begin_cpu_s = took.reading()
+    rows = [row for decoded in _in_bounds(_decoded(served, items, took)) for row in _transformed(served, decoded)]
+    ready_s, _ = took.reading()
     good = [row for row in rows if not isinstance(row, Answer)]
     predicted = iter(_predict(served, np.stack(good))) if good else iter(())
+    end_s, end_cpu_s = took.reading()
+    took.transform_s, took.model_s = max(0.0, ready_s - begin_s - took.decode_s), end_s - ready_s
+    took.cpu_s = end_cpu_s - begin_cpu_s
     return [row if isinstance(row, Answer) else next(predicted) for row in rows]
 
 
 def digests(served: Served, items: Sequence[bytes]) -> list[str]:
     """Of what each item is made before the model; empty for one that cannot be read."""
-    rows = [row for one in _decoded(served, items) for row in _transformed(served, [one])]
+    took = Times(SystemClock())
+    rows = [row for one in _decoded(served, items, took) for row in _transformed(served, [one])]
     return ["" if isinstance(row, Answer) else row_digest(row) for row in rows]
 
 
-def _decoded(served: Served, items: Sequence[bytes]) -> Iterator[Batch | Answer]:
+def _decoded(served: Served, items: Sequence[bytes], took: Times) -> Iterator[Batch | Answer]:
     for item in items:
-        yield _attempt(partial(served.app.decode, item, max_pixels=served.max_pixels))
+        begin_s, _ = took.reading()
+        decoded = _attempt(partial(served.app.decode, item, max_pixels=served.max_pixels))
+        took.decode_s += took.reading()[0] - begin_s
+        yield decoded
 
 
 def _in_bounds(decoded: Iterable[Batch | Answer]) -> Iterator[list[Batch | Answer]]:

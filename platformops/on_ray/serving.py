@@ -83,17 +83,18 @@ class ReplicaProcess:
     async def predict(self, items: list[bytes], queued: int) -> tuple[Origin, list[Row]]:
         """Where this is, and one row an item, in order."""
         ticket, loop = self._workload.begin(len(items), queued), asyncio.get_running_loop()
-        begin_s = loop.time()
+        begin_s, took = loop.time(), replica.Times(SystemClock())
         try:
             # A batch in the other thread goes first: two at once would only slow each other down.
             if self._pace.is_short(items) and self._workload.num_batches == 1:
-                answers = self._answer(self._served, items)
+                answers = self._answer(self._served, items, took)
             else:
-                answers = await loop.run_in_executor(self._thread, self._answer, self._served, items)
+                answers = await loop.run_in_executor(self._thread, self._answer, self._served, items, took)
         finally:
             self._workload.end(ticket, len(items))
             self._pace.note(len(items), loop.time() - begin_s)
-        origin = (self._node, self._replica, replica.resident_bytes())
+        stages_s = (took.decode_s, took.transform_s, took.model_s)
+        origin = (self._node, self._replica, replica.resident_bytes(), stages_s, took.cpu_s)
         return origin, [(a.status, a.json, a.code, a.message, a.model_version) for a in answers]
 
     async def probe(self, items: list[bytes]) -> tuple[str, int, list[str]]:

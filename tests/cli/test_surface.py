@@ -29,6 +29,7 @@ SURFACE = {
     "predict": ["FILES...", "SYSTEM", "--endpoint", "--json"],
     "models": ["MODEL", "--json"],
     "logs": ["--follow", "--json", "--lines", "--run"],
+    "observe": ["ACTION", "DIRECTORY", "--json", "--webhook"],
     "down": ["SYSTEM", "--json"],
     "build": ["SPEC", "--base", "--image", "--json", "--set", "--to"],
     "ci": [],

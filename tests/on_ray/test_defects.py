@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from platformops.apps.contract import ModelParams
+from platformops.clock import SystemClock
 from platformops.delivery.drills import DEFECTS
 from platformops.delivery.records import Planted
 from platformops.errors import ArtifactCorrupt, UserError
 from platformops.frameworks.records import Predictor
 from platformops.on_ray import defects
-from platformops.on_ray.replica import Served, answer
+from platformops.on_ray.replica import Served, Times, answer
 
 CLASSES = ("a", "b", "c")
 APP = SimpleNamespace(
@@ -38,7 +39,7 @@ SERVED = Served(APP, Predictor(ModelParams("m", (2, 2, 1), CLASSES, (0.5,), (0.5
 
 def answers(name, items=ITEMS, size=None):
     planted = Planted(name, DEFECTS[name].size if size is None else size)
-    return defects.answering_with(planted)(defects.served_with(planted, SERVED), items)
+    return defects.answering_with(planted)(defects.served_with(planted, SERVED), items, Times(SystemClock()))
 
 
 def labels(found):
@@ -94,7 +95,7 @@ def test_memory_is_kept_up_to_a_bound(monkeypatch):
     grow = defects.answering_with(planted)
     (kept,) = [cell.cell_contents for cell in grow.__closure__ if isinstance(cell.cell_contents, list)]
     for _ in range(10):
-        assert labels(grow(SERVED, ITEMS[:1])) == ["b"]
+        assert labels(grow(SERVED, ITEMS[:1], Times(SystemClock()))) == ["b"]
     assert sum(map(len, kept)) == 3_000_000
 
 

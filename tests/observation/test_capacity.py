@@ -1,0 +1,117 @@
+"""The performance model: laws that must hold, costs that are found again, and the bottleneck by its name."""
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.serving_world import World, injected, observed
+from platformops.observation.capacity.bottleneck import bottleneck
+from platformops.observation.capacity.laws import little, scalability
+from platformops.observation.capacity.queueing import predict
+from platformops.observation.capacity.records import Cause, Load, Service
+from platformops.observation.capacity.service import capacity_interval, capacity_per_s, fit_service
+from platformops.observation.capacity.tuning import propose
+
+STEADY = Service(fixed_s=0.002, item_s=0.0005, spread=0.0, slowness=(1.0,), gateway_s=0.0001)
+
+
+@pytest.fixture(scope="module")
+def points():
+    return [observed(World(), Load(1, 64, clients=n), requests=1500, seed=n) for n in (1, 8, 64)]
+
+
+def test_a_steady_stretch_obeys_littles_law(points):
+    assert all(little(point).is_consistent for point in points)
+
+
+def test_a_stretch_that_breaks_littles_law_says_by_how_much(points):
+    check = little(replace(points[1], in_flight=16.0))
+    assert not check.is_consistent
+    assert "differ by 5" in check.reason
+
+
+def test_the_scalability_law_is_found_again():
+    clients = [1, 2, 4, 8, 16, 32]
+    law = scalability(clients, [100 * n / (1 + 0.05 * (n - 1) + 0.001 * n * (n - 1)) for n in clients])
+    assert law.rate_per_s.value == pytest.approx(100, rel=1e-3)
+    assert law.contention.value == pytest.approx(0.05, rel=1e-2)
+    assert law.best_clients == pytest.approx(math.sqrt(0.95 / 0.001), rel=1e-2)
+    assert law.coherence.low <= law.coherence.value <= law.coherence.high
+
+
+def test_two_concurrencies_are_too_few_for_the_scalability_law():
+    with pytest.raises(ValueError, match="three"):
+        scalability([1, 2, 2], [100, 180, 185])
+
+
+def test_costs_of_a_call_are_found_in_its_measurements(points):
+    service, world = fit_service(points), World()
+    assert service.item_s == pytest.approx(world.decode_s + world.transform_s + world.model_s, rel=0.1)
+    assert service.fixed_s == pytest.approx(world.hop_s + world.model_fixed_s, rel=0.15)
+    interval = capacity_interval(points, replicas=1, batch=64)
+    assert interval.low <= interval.value <= interval.high
+    assert interval.high / interval.low < 1.3
+
+
+def test_nothing_is_fitted_to_no_calls(points):
+    with pytest.raises(ValueError, match="no call"):
+        fit_service([replace(points[0], calls=())])
+
+
+def test_a_lone_client_waits_for_gateway_and_call_alone():
+    answer = predict(STEADY, Load(1, 64, clients=1), requests=500)
+    assert answer.p50_s == pytest.approx(0.0026)
+    assert answer.throughput_per_s == pytest.approx(1 / 0.0026, rel=0.01)
+    assert answer.mean_items == 1.0
+
+
+def test_a_saturated_system_serves_its_capacity():
+    answer = predict(STEADY, Load(2, 8, clients=200), requests=5000)
+    assert answer.throughput_per_s == pytest.approx(capacity_per_s(STEADY, replicas=2, batch=8), rel=0.03)
+    assert answer.utilisation > 0.95
+
+
+def test_unbatched_exponential_service_waits_as_the_textbook_says():
+    """M/G/1 by Pollaczek and Khinchine: a closed form that the events must agree with."""
+    service = Service(fixed_s=0.0, item_s=0.01, spread=1.0, slowness=(1.0,), gateway_s=0.0)
+    answer = predict(service, Load(1, 1, per_s=50.0), requests=15_000, seed=3)
+    second_moment = 0.01**2 * math.exp(1.0)
+    waits = 50.0 * second_moment / (2 * 0.5)
+    assert answer.mean_s == pytest.approx(0.01 + waits, rel=0.2)
+
+
+def test_a_load_is_a_rate_or_a_number_of_clients():
+    with pytest.raises(ValueError, match="either"):
+        predict(STEADY, Load(1, 1))
+
+
+def test_what_was_not_measured_is_predicted(points):
+    more = [observed(World(), Load(2, 64, clients=n), requests=1500, seed=n) for n in (8, 64)]
+    service, load = fit_service([*points, *more]), Load(4, 64, per_s=3000.0)
+    told, seen = predict(service, load), observed(World(), load, requests=6000, seed=9)
+    assert told.throughput_per_s == pytest.approx(seen.throughput_per_s, rel=0.15)
+    assert told.p99_s == pytest.approx(seen.p99_s, rel=0.25)
+
+
+@pytest.mark.parametrize("cause", Cause, ids=lambda c: c.value)
+def test_the_bottleneck_is_named(cause):
+    world = injected(cause, 2.0, 3)
+    point = observed(world, Load(3, world.batch, clients=256), requests=3500, seed=5)
+    found = bottleneck(point)
+    assert found.cause is cause
+    assert found.relief > 1.15
+    assert any(c.isdigit() for c in found.evidence)
+
+
+def test_tuning_keeps_the_limit_with_the_fewest_replicas():
+    proposal = propose(STEADY, p99_s=0.05, replicas=(1, 2), batches=(8, 64))
+    assert proposal.prediction.p99_s <= 0.05
+    assert proposal.prediction.throughput_per_s > 1000
+    alone = Service(fixed_s=0.0, item_s=0.0001, spread=0.0, slowness=(1.0,), gateway_s=0.001)
+    assert propose(alone, p99_s=0.05, replicas=(1, 2), batches=(64,)).replicas == 1  # the gateway bounds it
+
+
+def test_a_limit_below_one_item_alone_is_refused_with_the_reason():
+    with pytest.raises(ValueError, match=r"one item alone takes 2\.6 ms"):
+        propose(STEADY, p99_s=0.001, replicas=(1,))
