@@ -54,7 +54,7 @@ def main() -> int:
                     f"{case.exposure_ratio:>9.3%} {case.requests_lost:>5} {case.to_stable_s:>13.2f} s",
                     flush=True,
                 )
-            equal = "" if asked.short or asked.defect else _equal(made)
+            equal = "" if asked.short else _equal(made)
             requests, lost = load.seen.requests, len(load.seen.lost)
         broken = made.settled()
     figures = {
