@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.release_site import SYSTEM, Site, machine, site, wanted
 
 SHORT = ("load-error", "errors", "nan-outputs", "permuted-labels")
-RATE_PER_S, CONNECTIONS = 80.0, 2
+RATE_PER_S, CONNECTIONS = 80.0, 1
 TARGETS = {"stopped": "== defects", "requests_lost": "== 0", "seconds_to_stable_max": "<= 2"}
 
 
