@@ -188,13 +188,14 @@ def until_replicas(made: Site, revision: str, count: int) -> None:
 
 
 def actor_pid(name: str) -> int:
-    """The process of one of the platform's named actors on this machine. Raises LookupError when there is none."""
-    from ray.util.state import list_actors
+    """The process of one of the platform's named actors, of this script's Ray. Raises LookupError without one."""
+    import psutil
 
-    found = [a.pid for a in list_actors(filters=[("state", "=", "ALIVE")]) if a.class_name == name]
-    if not found:
-        raise LookupError(name)
-    return int(found[0])
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if name in " ".join(process.cmdline()):
+                return process.pid
+    raise LookupError(name)
 
 
 if __name__ == "__main__":
