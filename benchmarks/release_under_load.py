@@ -194,7 +194,7 @@ def actor_pid(name: str) -> int:
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):
             if name in " ".join(process.cmdline()):
-                return process.pid
+                return int(process.pid)
     raise LookupError(name)
 
 
