@@ -159,6 +159,7 @@ class Site:
     def broken_invariants(self) -> list[str]:
         """What must be so once nothing moves: one stable with all traffic, no orphan, a record of every decision."""
         from platformops.delivery.decisions import explain
+        from platformops.delivery.reconcile import keep
         from platformops.delivery.rollout import is_running
         from platformops.delivery.systems import load_system, rollouts
         from platformops.on_ray.serving import revision_statuses
@@ -174,7 +175,7 @@ class Site:
                 problems.append(f"{rollout.name} has no record of its last decision")
         if dict(system.route.weights) != {system.stable.name: 100.0} or system.route.shadow:
             problems.append(f"the route is {dict(system.route.weights)}")
-        orphans = set(revision_statuses()) - {system.stable.name}
+        orphans = set(revision_statuses()) - keep(system, rollouts(self.store, SYSTEM)[0], self.clock.now())
         return [*problems, *(f"{name} still runs" for name in sorted(orphans))]
 
     def settled(self, *, within_s: float = 60.0) -> list[str]:

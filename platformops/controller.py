@@ -178,8 +178,6 @@ def tick(snapshot: Snapshot, now: float) -> Tick:
 def _tick_system(watched: Watched, snapshot: Snapshot, now: float) -> Tick:
     if watched.queued and watched.system.wanted == "up" and not is_running(watched.rollout):
         return _start_queued(watched, watched.queued, now)
-    if watched.brought and watched.system.wanted == "up" and not is_running(watched.rollout):
-        return _watch_over(watched, watched.brought, snapshot.tallies, now)
     before, ledger = watched.rollout, _account(watched, snapshot.tallies, now)
     decided = decide(before, _evidence(watched, ledger, snapshot.watched_since), now) if before else None
     rollout = decided.rollout if decided else None
@@ -194,7 +192,11 @@ def _tick_system(watched: Watched, snapshot: Snapshot, now: float) -> Tick:
         puts.append(Put(ledger_key(rollout), ledger_json(ledger), expect=watched.ledger_version))
     actions = (decided.actions if decided else ()) + reconcile.upkeep(system, rollout, watched.observed, now)
     decisions = decisions_on(rollout, now) if rollout and has_moved else ()
-    return Tick(tuple(puts), decisions, actions, reconcile.status(system, rollout, watched.observed))
+    status = reconcile.status(system, rollout, watched.observed)
+    if watched.brought and system.route:
+        over = _watch_over(watched, watched.brought, snapshot.tallies, now)
+        return Tick((*puts, *over.puts), (*decisions, *over.decisions), actions, {**status, **over.status})
+    return Tick(tuple(puts), decisions, actions, status)
 
 
 def _start_queued(watched: Watched, waiting: Rollout, now: float) -> Tick:
@@ -209,7 +211,7 @@ def _start_queued(watched: Watched, waiting: Rollout, now: float) -> Tick:
 
 
 def _watch_over(watched: Watched, brought: Rollout, tallies: Sequence[Tallies], now: float) -> Tick:
-    """Upkeep while nothing is released, and what the watch over the stable version comes to."""
+    """What the watch over the stable version comes to, while nothing is released."""
     system, last = watched.system, watched.rollout
     assert last, "what was brought was asked for"
     watch = watched.watch or watching.begun(brought, watched.ledger, tallies, now)
@@ -226,10 +228,7 @@ def _watch_over(watched: Watched, brought: Rollout, tallies: Sequence[Tallies], 
         puts.append(Put(watch_key(brought), watch_json(watch), expect=watched.watch_version))
     if back:
         puts.append(Put(rollout_key(back), rollout_json(back), expect=ABSENT))
-    actions = () if back else reconcile.upkeep(system, last, watched.observed, now)
-    status = reconcile.status(system, last, watched.observed)
-    status = {**status, "reason": watch.alarm or status["reason"]}
-    return Tick(tuple(puts), decisions, actions, status)
+    return Tick(tuple(puts), decisions, (), {"reason": watch.alarm} if watch.alarm else {})
 
 
 def _account(watched: Watched, tallies: Sequence[Tallies], now: float) -> Ledger | None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from platformops.delivery.drills import Case, Defect, Manner
     from platformops.store.records import Store
 
-CONNECTIONS = 2
+CONNECTIONS = 1
+"""While one request waits behind another hardly any copies are made, and copies are what most defects show in."""
 PATIENCE_S = 0.0
 """Nothing that a drill does may break a connection."""
 Spec = Annotated[

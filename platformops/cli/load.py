@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -20,8 +21,9 @@ from platformops.store.artifacts import Artifacts
 
 ANSWER_S = 60.0
 """Longer than any system's own limit is worth waiting for."""
-LABELS_PER_S = 10.0
-"""Sent back; the gateway keeps about half as many requests to be labelled."""
+LABELLED = 0.5
+"""Of answers, those whose label is sent back: the gateway keeps few, and those that it keeps come at even intervals,
+which labels at even intervals could miss for ever."""
 LABEL_AFTER_S = 1.5
 """A copy's answer is kept beside the request's own by then."""
 RETRY_S = 0.05
@@ -83,7 +85,7 @@ class Load:
         self._period_s = connections / rate_per_s
         self._lock, self._stopped = threading.Lock(), threading.Event()
         self._labels: deque[tuple[float, str, str]] = deque()
-        self._label_due_at = 0.0
+        self._luck = random.Random(0)
         self.seen = Seen()
         self._threads = [threading.Thread(target=self._ask_always, args=(n,), daemon=True) for n in range(connections)]
         self._threads.append(threading.Thread(target=self._label_always, daemon=True))
@@ -142,8 +144,7 @@ class Load:
             document = reply.json()
             self.seen.last_at[document["revision"]] = now
             self.seen.latencies_s.append(took_s)
-            if now >= self._label_due_at:
-                self._label_due_at = now + 1 / LABELS_PER_S
+            if self._luck.random() < LABELLED:
                 self._labels.append((now + LABEL_AFTER_S, document["request_id"], label))
 
     def _label_always(self) -> None:

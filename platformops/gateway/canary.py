@@ -147,8 +147,9 @@ class Canary:
         """Sends the first item to the candidate, too; now and then only, when anybody waits for either of the two."""
         revision, now = door.route.shadow, asyncio.get_running_loop().time()
         is_busy = self._is_busy(door.stable) or self._is_busy(revision)
-        if len(self._copies) >= MOST_COPIES or (is_busy and now - self._copied_at < TRICKLE_S):
-            return
+        is_spared = is_busy and door.keep is None and now - self._copied_at < TRICKLE_S
+        if is_spared or len(self._copies) >= MOST_COPIES:
+            return  # what is kept for labels is copied whatever happens: a label then judges both revisions
         self._copied_at = now
         self._copying.begin()
         task = asyncio.get_running_loop().create_task(self._compare(door, revision, item, answer))

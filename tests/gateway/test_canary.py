@@ -193,9 +193,19 @@ def test_while_requests_wait_copies_are_made_now_and_then_only(monkeypatch):
     monkeypatch.setattr(canary, "TRICKLE_S", 3600.0)
     door = opened(shadow=True)
     door.gateway._predicting._canary._is_busy = lambda revision: True
+    door.gateway.samples.takes_one = lambda: False
     ask_and_wait(door, times=5)
     assert counted(door, CANDIDATE).copies == 1, "none would hold the release of a busy system for ever"
     assert counted(door, "digits-r1").requests == 5
+
+
+def test_a_request_that_is_kept_for_its_label_is_copied_even_while_requests_wait(monkeypatch):
+    monkeypatch.setattr(canary, "TRICKLE_S", 3600.0)
+    door = opened(shadow=True)
+    door.gateway._predicting._canary._is_busy = lambda revision: True
+    door.gateway.samples.takes_one = iter([False, True, False, True, False]).__next__
+    ask_and_wait(door, times=5)
+    assert counted(door, CANDIDATE).copies == 3
 
 
 def test_a_circuit_opens_after_failures_in_a_row_and_tries_again_now_and_then():

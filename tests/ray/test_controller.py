@@ -31,6 +31,8 @@ MARGINS = {"errors": "20%", "latency": "100%", "disagreement": "99%", "quality":
 RELEASE = {"min_bake": "1s", "margins": MARGINS}
 GUARDED = PlatformSpec.model_validate({**SERVED, "release": RELEASE})
 """In the steps that are the default."""
+PATIENT = PlatformSpec.model_validate({**SERVED, "release": {**RELEASE, "min_bake": "10s"}})
+"""Long enough at the step `shadow` for a hundred copies."""
 FAILS_LATER = """
 from platformops.apps.image.answering import encode as _encode
 
@@ -40,11 +42,11 @@ asked = [0]
 
 def encode(outputs, classes):
     asked[0] += len(outputs)
-    if asked[0] > 700:
+    if asked[0] > 600:
         raise RuntimeError("a defect that no gate sees")
     return _encode(outputs, classes)
 """
-"""The verification asks 313 times and 240 under load; what comes afterwards is traffic."""
+"""The verification asks 309 times, and 240 under load; what comes afterwards is traffic."""
 IMAGES = np.random.default_rng(0).integers(0, 255, (12, 8, 8, 1), dtype=np.uint8)
 CONTENTS = [cv2.imencode(".png", image)[1].tobytes() for image in IMAGES]
 
@@ -204,7 +206,7 @@ def test_a_guarded_release_climbs_under_traffic_a_defect_is_stopped_and_a_rollba
     assert climbed[::-1] == list(good.steps)
     assert len(pids) == 1, "no replica was restarted on the way to all traffic"
 
-    bad = site.release(site.version(5, app_file=FAILS_LATER), GUARDED)
+    bad = site.release(site.version(5, app_file=FAILS_LATER), PATIENT)
     statuses, revisions, _ = under_traffic(site, bad.number)
     rollout = load_rollout(site.store, "digits", bad.number)
     assert rollout.state is RolloutState.ROLLED_BACK, rollout.reason

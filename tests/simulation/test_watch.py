@@ -12,7 +12,7 @@ from platformops.delivery import orders
 from platformops.delivery.decisions import explain
 from platformops.delivery.evidence import Tallies, Tally
 from platformops.delivery.records import RolloutKind, RolloutState
-from platformops.delivery.systems import newest_rollout
+from platformops.delivery.systems import newest_rollout, stop_system
 from platformops.delivery.terms import Terms
 from platformops.delivery.watch_documents import watch_from, watch_json
 from platformops.delivery.watching import WEIGHTS, added, begun, found
@@ -152,6 +152,26 @@ def test_an_ordinary_version_is_left_alone_through_its_whole_watch():
                 world.turn()
         skip(world, 7200)
         assert rollout_of(world).number == 2
+
+
+def test_a_system_that_is_stopped_while_it_is_watched_comes_back_when_asked():
+    world = promoted()
+    stop_system(world.store, "img", now=world.clock.now())
+    world.run(5)
+    assert world.cluster.deployed == {}
+    world.release(2)
+    world.run(20)
+    assert world.cluster.answers("img")
+    assert set(world.cluster.deployed) == {"img-r2"}
+
+
+def test_a_power_cut_while_it_is_watched_is_no_harm():
+    world = promoted()
+    world.cluster.forget_processes()
+    world.epoch = None
+    world.run(60)
+    assert world.cluster.answers("img")
+    assert rollout_of(world).number == 2
 
 
 def test_a_controller_that_dies_goes_on_with_the_watch():
