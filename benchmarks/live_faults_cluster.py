@@ -132,6 +132,6 @@ def until(condition: Callable[[], object], what: str, timeout_s: float = 120.0) 
 
 def _is_of(process: psutil.Process, root: str) -> bool:
     try:
-        return process.pid != os.getpid() and process.environ().get("PLATFORMOPS_SITE") == root
+        return bool(process.pid != os.getpid() and process.environ().get("PLATFORMOPS_SITE") == root)
     except psutil.Error:
         return False
