@@ -53,7 +53,8 @@ class RayHands:
             nodes, free, draining = ray.nodes(), available_resources_per_node(), ray_state.get_draining_nodes()
         except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
             raise ClusterError(f"Ray does not tell its nodes: {error}") from error
-        members = [_member(n, free.get(n["NodeID"], {}), n["NodeID"] in draining) for n in nodes]
+        home = ray.get_runtime_context().get_node_id()
+        members = [_member(n, free.get(n["NodeID"], {}), n["NodeID"] in draining, n["NodeID"] == home) for n in nodes]
         return members, {n["NodeID"]: (n["NodeManagerAddress"], n["NodeManagerPort"]) for n in nodes if n["Alive"]}
 
     def begin_probe(self, node: str, incarnation: int, key: bytes, controller: Address, server: Address) -> object:
@@ -81,13 +82,14 @@ class RayHands:
         avoiding.avoid(nodes)
 
 
-def _member(node: Mapping[str, Any], free: Mapping[str, float], draining: bool) -> Member:
+def _member(node: Mapping[str, Any], free: Mapping[str, float], is_draining: bool, is_home: bool) -> Member:
     return Member(
         node["NodeID"],
         node["NodeManagerAddress"],
         node["Alive"],
         is_head=HEAD in node["Resources"],
-        is_draining=draining,
+        is_home=is_home,
+        is_draining=is_draining,
         has_ended_well=not node["Alive"] and int(node.get("DeathReason", 0)) in ENDED_WELL,
         cpus=node["Resources"].get("CPU", 0.0),
         free_cpus=free.get("CPU", 0.0),
