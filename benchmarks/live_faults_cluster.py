@@ -31,16 +31,17 @@ class Site:
     """A cluster of one head and some more raylets, a home, and a controller that watches them."""
 
     def __init__(self, home: Home, num_nodes: int) -> None:
+        import ray
         from ray.cluster_utils import Cluster
 
+        # Ray's default place would name this cluster to every other process of the machine.
+        ray._private.utils.write_ray_address = ray._private.utils.reset_ray_address = lambda *_, **__: None
         self.home: Home = home
         self.store: Store = open_store(home.store_url)
         arguments = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100_000_000}
         self._cluster = Cluster(initialize_head=True, head_node_args={**arguments, "temp_dir": str(home.root / "r")})
         self.nodes: dict[str, Any] = {}
         os.environ["RAY_ADDRESS"] = self._cluster.address
-        import ray
-
         ray.init(
             address=self._cluster.address, namespace="platformops", log_to_driver=False, logging_level="ERROR",
             runtime_env={"env_vars": {"PYTHONPATH": str(PROJECT)}},
@@ -131,6 +132,6 @@ def until(condition: Callable[[], object], what: str, timeout_s: float = 120.0) 
 
 def _is_of(process: psutil.Process, root: str) -> bool:
     try:
-        return process.pid != os.getpid() and bool(process.environ().get("PLATFORMOPS_SITE") == root)
+        return bool(process.pid != os.getpid() and process.environ().get("PLATFORMOPS_SITE") == root)
     except psutil.Error:
         return False

@@ -162,11 +162,11 @@ class FleetController:
         record = self._records.get(report.heartbeat.node)
         if record is None:
             return
+        member = self._members.get(record.id)
+        end_server = record.is_dead and member is not None and not member.is_vital
         killed = {(k.pid, k.started) for k in record.killed}
         kill = tuple((p.pid, p.started) for p in report.stopped if (p.pid, p.started) in killed)
-        self._ports.order(
-            Order(record.id, self.epoch, record.incarnation, report.heartbeat.sequence, kill, record.is_dead)
-        )
+        self._ports.order(Order(record.id, self.epoch, record.incarnation, report.heartbeat.sequence, kill, end_server))
 
     def _seen(self, members: Mapping[str, Member], verdicts: tuple[LivenessVerdict, ...], now: float) -> Seen:
         if now - self._wishes_at >= WISHES_EVERY_S:
@@ -242,6 +242,7 @@ class FleetController:
             "liveness": view.liveness.value if view else "dead",
             "heard_s_ago": round(view.heard_s_ago, 2) if view and view.heard_s_ago is not None else None,
             "is_head": member.is_head,
+            "is_vital": member.is_vital,
             "is_draining": member.is_draining,
             "is_cordoned": is_cordoned,
             "wish": wished.wish.value,

@@ -119,10 +119,9 @@ def check(store: Store, row: JsonObject, wish: Wish) -> None:
     short = str(row["id"])[:SHORT]
     if row["liveness"] == "dead":
         raise UserError(f"{short} is dead", remedy="start the node again; it joins by itself")
-    if wish is Wish.DRAINED and row["is_head"]:
-        raise UserError(
-            f"{short} is the head, which holds the cluster's own servers", remedy=f"platformops cordon {short}"
-        )
+    if wish is Wish.DRAINED and row["is_vital"]:
+        holds = "the cluster's own servers" if row["is_head"] else "the controller"
+        raise UserError(f"{short} holds {holds} and cannot be drained", remedy=f"platformops cordon {short}")
     entry = store.get(OBSERVED)
     others = [
         r

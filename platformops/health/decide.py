@@ -169,7 +169,7 @@ class _Turn:
     def stakes(self, member: Member) -> tuple[Workload, Prices]:
         """What runs on the node, by the processors that are reserved there, and what its absence costs."""
         used = max(0.0, member.cpus - member.free_cpus)
-        has_room = any(free >= used and n != member.id for free, n in self._rooms) and not member.is_head
+        has_room = any(free >= used and n != member.id for free, n in self._rooms) and not member.is_vital
         work = Workload(slots=round(used + 0.49), detection_s=5.0, restart_s=60.0, move_s=5.0, has_spare=has_room)
         return work, Prices(HORIZON_S, node_slots=round(member.cpus) or 1, free_slots=round(member.free_cpus))
 
@@ -216,7 +216,7 @@ class _Turn:
         )
 
     def _common_cause(self) -> str:
-        """Several at once have one cause more often than several: a network, a disk that they share, the sun."""
+        """Several at once have one cause more often than several: a network, a disk that they share."""
         ill = []
         for node in self._living:
             view, record = self._seen.views.get(node), self._records[node]
@@ -351,10 +351,10 @@ class _Turn:
     def _actions_for(self, node: str) -> list[Action]:
         record, member, view = self._records[node], self._seen.members[node], self._seen.views.get(node)
         if record.is_dead:
-            return [Retire(node, record.reason)] if self._may_retire(node) else []
+            return [Retire(node, record.reason)] if self._may_retire(node) and not member.is_vital else []
         actions: list[Action] = []
         wish = self._seen.wishes.get(node, Wished())
-        if (record.remedy in (Remedy.MOVE, Remedy.DRAIN) or wish.wish is Wish.DRAINED) and not member.is_head:
+        if (record.remedy in (Remedy.MOVE, Remedy.DRAIN) or wish.wish is Wish.DRAINED) and not member.is_vital:
             why = record.reason if record.remedy is not Remedy.WAIT else f"{wish.who} wishes it"
             actions += [] if member.is_draining else [Drain(node, why)]
         if (view is None or view.incarnation < record.incarnation) and self._now - record.placed_at < SILENT_PROBE_S:

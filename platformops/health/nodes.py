@@ -26,11 +26,18 @@ class Member:
     address: str
     is_alive: bool
     is_head: bool = False
+    is_home: bool = False
+    """The controller runs there."""
     is_draining: bool = False
     has_ended_well: bool = False
     """Dead, and by nobody's fault: stopped by a person, or drained."""
     cpus: float = 0.0
     free_cpus: float = 0.0
+
+    @property
+    def is_vital(self) -> bool:
+        """Taking it out would take the cluster or its controller with it: that is the keeper's to repair."""
+        return self.is_head or self.is_home
 
 
 class Wish(Enum):

@@ -2,8 +2,8 @@
 
 No public data set holds the readings of compute nodes and their failures, so these ratios are opinions of engineers,
 kept low and capped: two of them together condemn, one alone only where nothing works any more. Load has no curve: a
-busy processor is what a node is for, and what it makes slower is worth little. `calibration` corrects their sum by
-what became of the nodes, and takes it out of use where it is wrong.
+busy processor is what a node is for, and what it makes slower is worth little. `calibration` corrects their sum by what
+became of the nodes, and takes it out of use where it is wrong.
 """
 
 from __future__ import annotations

@@ -18,7 +18,9 @@ def avoid(nodes: Sequence[str]) -> None:
 
 
 def avoided() -> tuple[str, ...]:
-    """Ids of nodes; none where nobody has said so."""
+    """Ids of nodes; none where nobody has said so, and for a process that is attached to no cluster."""
+    if not internal_kv._internal_kv_initialized():
+        return ()
     said = internal_kv._internal_kv_get(KEY, namespace=NAMESPACE)
     return tuple(json.loads(said)) if said else ()
 

@@ -12,8 +12,6 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import ray
-from ray._private.state import available_resources_per_node
-from ray._private.state import state as ray_state
 
 from platformops.clock import Clock, SystemClock
 from platformops.errors import ClusterError, LeaseLost, PlatformError
@@ -22,11 +20,8 @@ from platformops.health.nodes import Member
 from platformops.health.records import ChannelAnswer
 from platformops.health.wire import LONGEST_BYTES, Order, Report, order_bytes, report_from
 from platformops.home import Home
-from platformops.on_ray import avoiding
 from platformops.on_ray.answering import Answer, Question
-from platformops.on_ray.probing import begin_probe
-from platformops.on_ray.session import HEAD
-from platformops.pipeline.modules import PLATFORM_ROOT
+from platformops.on_ray.hands import RPC_TIMEOUT_S, Hands, RayHands
 from platformops.store.open import open_store
 from platformops.store.records import Store
 
@@ -37,21 +32,18 @@ CHANNEL_S = 1.5
 CALLS = 8
 REPEAT_S = 5.0
 """Before the same thing is asked of the cluster again."""
-RPC_TIMEOUT_S = 10.0
 LAST_INCARNATION = 2**62
 LISTENER = "health/listener"
 QUEUED_BYTES = 4 << 20
 """What comes while this process is stopped waits in the kernel, and is read before anybody is judged."""
-ENDED_WELL = {1, 3, 4}
-"""Ray's reasons of a death that somebody wanted: stopped, and drained in two ways."""
 
 
 class RayFleet:
     """Implements `FleetPorts`; whatever may block has a thread, so that the loop that listens never does."""
 
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self._clock = clock
-        self._key, self._socket = _listener(store)
+    def __init__(self, store: Store, clock: Clock, hands: Hands, host: str) -> None:
+        self._clock, self._hands = clock, hands
+        self._key, self._socket = _listener(store, host)
         self._addresses: dict[str, Any] = {}
         self._servers: Mapping[str, tuple[str, int]] = {}
         self._table: Sequence[Member] = ()
@@ -108,26 +100,22 @@ class RayFleet:
         before = [task for (other, _), task in self._placing.items() if other == node]
         self._placing = {one: task for one, task in self._placing.items() if one[0] != node}
         host, port = self._socket.getsockname()[:2]
-        try:
-            self._placing[node, incarnation] = begin_probe(
-                node, incarnation, self._key, (host, port), self._servers[node], str(PLATFORM_ROOT)
-            )
-            with suppress(ray.exceptions.GetTimeoutError):
-                ray.get(before, timeout=0)
-        except ray.exceptions.RayError as error:
-            raise ClusterError(f"the probe of {node[:8]} did not start: {error}") from error
+        server = self._servers[node]
+        self._placing[node, incarnation] = self._hands.begin_probe(node, incarnation, self._key, (host, port), server)
+        if failures := [why for task in before if (why := self._hands.failure(task))]:
+            raise ClusterError(f"the probe of {node[:8]} did not start: {failures[0]}")
 
     def retire(self, node: str, reason: str) -> None:
-        self._call(("retire", node), lambda: _unregister(node, reason))
+        self._call(("retire", node), lambda: self._hands.unregister(node, reason))
 
     def drain(self, node: str, reason: str) -> None:
-        self._call(("drain", node), lambda: _drain(node, reason))
+        self._call(("drain", node), lambda: self._hands.drain(node, reason))
 
     def avoid(self, nodes: Sequence[str]) -> None:
         if self._avoided != tuple(nodes):
             self._asked_at.pop(("avoid",), None)
         self._avoided = tuple(nodes)
-        self._call(("avoid",), lambda: avoiding.avoid(nodes))
+        self._call(("avoid",), lambda: self._hands.avoid(nodes))
 
     def close(self) -> None:
         self._ended.set()
@@ -136,10 +124,8 @@ class RayFleet:
 
     def refresh(self) -> None:
         """Ray's table as it is now; it stays as it was while the GCS does not answer."""
-        with suppress(ray.exceptions.RayError, RuntimeError, TimeoutError):
-            nodes, free, draining = ray.nodes(), available_resources_per_node(), ray_state.get_draining_nodes()
-            self._servers = {n["NodeID"]: (n["NodeManagerAddress"], n["NodeManagerPort"]) for n in nodes if n["Alive"]}
-            self._table = [_member(n, free.get(n["NodeID"], {}), n["NodeID"] in draining) for n in nodes]
+        with suppress(ClusterError):
+            self._table, self._servers = self._hands.table()
 
     def _refresh_always(self) -> None:
         while not self._ended.wait(TABLE_S):
@@ -214,7 +200,7 @@ def _opened(home: Home, holder: str) -> Iterator[FleetController]:
     """A crank with its own store and ports; its probes are dismissed when it ends in good order."""
     clock, store = SystemClock(), open_store(home.store_url)
     try:
-        ports = RayFleet(store, clock)
+        ports = RayFleet(store, clock, RayHands(), str(ray.util.get_node_ip_address()))
         try:
             fleet = FleetController(store, ports, clock, holder)
             yield fleet
@@ -225,9 +211,8 @@ def _opened(home: Home, holder: str) -> Iterator[FleetController]:
         store.close()
 
 
-def _listener(store: Store) -> tuple[bytes, socket.socket]:
+def _listener(store: Store, host: str) -> tuple[bytes, socket.socket]:
     """Key and socket on which probes report: those of the controller before, so that its probes are heard at once."""
-    host = str(ray.util.get_node_ip_address())
     entry = store.get(LISTENER)
     key = bytes.fromhex(str(entry.value["key"])) if entry else secrets.token_bytes(32)
     found = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM)
@@ -241,42 +226,3 @@ def _listener(store: Store) -> tuple[bytes, socket.socket]:
     if entry is None or (entry.value["host"], entry.value["port"]) != (host, bound):
         store.put(LISTENER, {"host": host, "port": bound, "key": key.hex()}, expect=None)
     return key, found
-
-
-def _member(node: Mapping[str, Any], free: Mapping[str, float], draining: bool) -> Member:
-    return Member(
-        node["NodeID"],
-        node["NodeManagerAddress"],
-        node["Alive"],
-        is_head=HEAD in node["Resources"],
-        is_draining=draining,
-        has_ended_well=not node["Alive"] and int(node.get("DeathReason", 0)) in ENDED_WELL,
-        cpus=node["Resources"].get("CPU", 0.0),
-        free_cpus=free.get("CPU", 0.0),
-    )
-
-
-def _unregister(node: str, reason: str) -> None:
-    """Tells the GCS that the node is dead, which it would find out for itself in 13 to 65 s."""
-    from ray._private.grpc_utils import init_grpc_channel
-    from ray.core.generated import common_pb2, gcs_service_pb2, gcs_service_pb2_grpc
-
-    death = common_pb2.NodeDeathInfo(reason=common_pb2.NodeDeathInfo.UNEXPECTED_TERMINATION, reason_message=reason)
-    request = gcs_service_pb2.UnregisterNodeRequest(node_id=bytes.fromhex(node), node_death_info=death)
-    address = ray.get_runtime_context().gcs_address
-    cluster = (("ray_cluster_id", ray._raylet.GcsClient(address=address).cluster_id.hex()),)
-    channel = init_grpc_channel(address)
-    try:
-        stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
-        stub.UnregisterNode(request, timeout=RPC_TIMEOUT_S, metadata=cluster)
-    finally:
-        channel.close()
-
-
-def _drain(node: str, reason: str) -> None:
-    """Ray's own drain: nothing new is placed there, Serve and Train move away, and then the raylet ends."""
-    from ray.core.generated import autoscaler_pb2
-
-    preemption = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
-    client = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)
-    client.drain_node(node, preemption, reason, 0)

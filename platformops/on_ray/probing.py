@@ -22,9 +22,8 @@ def begin_probe(
 ) -> ray.ObjectRef[None]:
     """The task that starts it, under way; `root` is the folder that holds this package."""
     given = Assignment(node, incarnation, key.hex(), controller, 0, raylet, "")
-    task = ray.remote(start_probe).options(
+    task = ray.remote(max_calls=1)(start_probe).options(
         num_cpus=0,
-        max_calls=1,
         max_retries=0,
         name="platformops-probe",
         scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),

@@ -80,7 +80,7 @@ def test_a_cordon_is_kept_once_and_taken_back(kept, platformops):
     [
         (("cordon", "n9"), 'there is no node "n9"'),
         (("cordon", "n"), "means 3 nodes"),
-        (("drain", "head"), "is the head"),
+        (("drain", "head"), "holds the cluster's own servers"),
         (("drain", "n2"), "n2 is dead"),
         (("cordon", "\x1b[2J"), "there is no node"),
     ],

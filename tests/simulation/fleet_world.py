@@ -40,7 +40,7 @@ class FakeFleet:
 
     def __init__(self, clock, num_nodes, *, touch=lambda what: None):
         self.clock, self.touch = clock, touch
-        self.machines, self.gone = {}, []
+        self.machines, self.gone, self.ended_servers = {}, [], []
         for number in range(num_nodes):
             member = Member(f"n{number}", f"10.0.0.{number}", True, is_head=number == 0, cpus=4.0, free_cpus=4.0)
             self.machines[member.id] = Machine(member, phase_s=number * 0.37 % 1.0)
@@ -98,6 +98,8 @@ class FakeFleet:
         machine = self.machines[order.node]
         if order.incarnation > machine.incarnation:
             machine.incarnation = 0
+        if order.end_server:
+            self.ended_servers.append(order.node)
         for process in order.kill:
             if machine.stopped.pop(process, None) is not None:
                 machine.ended.append(process)

@@ -54,6 +54,17 @@ def test_a_frozen_server_is_retired_within_eight_seconds_and_a_short_stop_is_not
     assert world.until(lambda: world.fleet.done("retire")) < 8.0
 
 
+@pytest.mark.parametrize("num_nodes", [1, 5])
+def test_the_head_is_never_retired_nor_its_server_ended_from_here(num_nodes):
+    world = FleetWorld(num_nodes)
+    world.fleet["n0"].raylet = RayletState.STOPPED
+    world.run(30)
+    assert acts(world) == []
+    assert world.fleet.ended_servers == []
+    world.fleet["n0"].raylet = RayletState.ANSWERS
+    world.until(lambda: not world.record("n0").is_dead)
+
+
 def test_of_two_nodes_the_one_that_dies_is_retired():
     world = FleetWorld(2)
     world.fleet["n1"].raylet = RayletState.GONE

@@ -1,0 +1,122 @@
+"""What node health asks of Ray itself: its table of nodes, a task that starts a probe, and the end of a node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import ray
+from ray._private.state import available_resources_per_node
+from ray._private.state import state as ray_state
+
+from platformops.errors import ClusterError
+from platformops.health.nodes import Member
+from platformops.on_ray import avoiding
+from platformops.on_ray.probing import begin_probe
+from platformops.on_ray.session import HEAD
+from platformops.pipeline.modules import PLATFORM_ROOT
+
+RPC_TIMEOUT_S = 10.0
+ENDED_WELL = {1, 3, 4}
+"""Ray's reasons of a death that somebody wanted: stopped, and drained in two ways."""
+
+Address = tuple[str, int]
+
+
+class Hands(Protocol):
+    """Each call may block for as long as Ray takes, and raises ClusterError when Ray does not do it."""
+
+    def table(self) -> tuple[Sequence[Member], Mapping[str, Address]]:
+        """Every node that Ray knows, and where the servers of the living ones are."""
+        ...
+
+    def begin_probe(self, node: str, incarnation: int, key: bytes, controller: Address, server: Address) -> object:
+        """Returns at once; `failure` takes what it returned."""
+        ...
+
+    def failure(self, begun: object) -> str:
+        """Why that probe did not start; empty while it is under way, and when it did."""
+        ...
+
+    def unregister(self, node: str, reason: str) -> None: ...
+
+    def drain(self, node: str, reason: str) -> None: ...
+
+    def avoid(self, nodes: Sequence[str]) -> None: ...
+
+
+class RayHands:
+    """Implements `Hands` on the cluster that this process is attached to."""
+
+    def table(self) -> tuple[Sequence[Member], Mapping[str, Address]]:
+        try:
+            nodes, free, draining = ray.nodes(), available_resources_per_node(), ray_state.get_draining_nodes()
+        except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
+            raise ClusterError(f"Ray does not tell its nodes: {error}") from error
+        home = ray.get_runtime_context().get_node_id()
+        members = [_member(n, free.get(n["NodeID"], {}), n["NodeID"] in draining, n["NodeID"] == home) for n in nodes]
+        return members, {n["NodeID"]: (n["NodeManagerAddress"], n["NodeManagerPort"]) for n in nodes if n["Alive"]}
+
+    def begin_probe(self, node: str, incarnation: int, key: bytes, controller: Address, server: Address) -> object:
+        try:
+            return begin_probe(node, incarnation, key, controller, server, str(PLATFORM_ROOT))
+        except ray.exceptions.RayError as error:
+            raise ClusterError(f"no probe can be started on {node[:8]}: {error}") from error
+
+    def failure(self, begun: object) -> str:
+        try:
+            ray.get(begun, timeout=0)
+        except ray.exceptions.GetTimeoutError:
+            return ""
+        except ray.exceptions.RayError as error:
+            return str(error)
+        return ""
+
+    def unregister(self, node: str, reason: str) -> None:
+        _unregister(node, reason)
+
+    def drain(self, node: str, reason: str) -> None:
+        _drain(node, reason)
+
+    def avoid(self, nodes: Sequence[str]) -> None:
+        avoiding.avoid(nodes)
+
+
+def _member(node: Mapping[str, Any], free: Mapping[str, float], is_draining: bool, is_home: bool) -> Member:
+    return Member(
+        node["NodeID"],
+        node["NodeManagerAddress"],
+        node["Alive"],
+        is_head=HEAD in node["Resources"],
+        is_home=is_home,
+        is_draining=is_draining,
+        has_ended_well=not node["Alive"] and int(node.get("DeathReason", 0)) in ENDED_WELL,
+        cpus=node["Resources"].get("CPU", 0.0),
+        free_cpus=free.get("CPU", 0.0),
+    )
+
+
+def _unregister(node: str, reason: str) -> None:
+    """Tells the GCS that the node is dead, which it would find out for itself in 13 to 65 s."""
+    from ray._private.grpc_utils import init_grpc_channel
+    from ray.core.generated import common_pb2, gcs_service_pb2, gcs_service_pb2_grpc
+
+    death = common_pb2.NodeDeathInfo(reason=common_pb2.NodeDeathInfo.UNEXPECTED_TERMINATION, reason_message=reason)
+    request = gcs_service_pb2.UnregisterNodeRequest(node_id=bytes.fromhex(node), node_death_info=death)
+    address = ray.get_runtime_context().gcs_address
+    cluster = (("ray_cluster_id", ray._raylet.GcsClient(address=address).cluster_id.hex()),)
+    channel = init_grpc_channel(address)
+    try:
+        stub = gcs_service_pb2_grpc.NodeInfoGcsServiceStub(channel)
+        stub.UnregisterNode(request, timeout=RPC_TIMEOUT_S, metadata=cluster)
+    finally:
+        channel.close()
+
+
+def _drain(node: str, reason: str) -> None:
+    """Ray's own drain: nothing new is placed there, Serve and Train move away, and then the raylet ends."""
+    from ray.core.generated import autoscaler_pb2
+
+    preemption = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+    client = ray._raylet.GcsClient(address=ray.get_runtime_context().gcs_address)
+    client.drain_node(node, preemption, reason, 0)
