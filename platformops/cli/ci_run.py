@@ -13,6 +13,7 @@ import typer
 
 from platformops.cli.options import AsJson
 from platformops.cli.pipelines import SpecHere
+from platformops.store.records import Json
 
 if TYPE_CHECKING:
     from platformops.clock import Clock
@@ -36,7 +37,7 @@ def ci_run(spec: SpecHere = None, stage: Stage = "", approved_by: Approver = "",
     checks, code = _ran(stages, here.top, approved_by, SystemClock(), is_quiet=json_)
     write_files(here.top / REPORTS, {"ci.xml": junit("ci", checks)})
     if json_:
-        rows = [
+        rows: list[Json] = [
             {"name": c.name, "passed": c.passed, "reason": c.reason, "seconds": round(c.seconds, 3)} for c in checks
         ]
         print_json({"spec": here.pipeline.spec, "stages": rows, "exit_code": code})

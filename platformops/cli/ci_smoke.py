@@ -9,6 +9,7 @@ import typer
 
 from platformops.cli.options import AsJson, Environment, Overrides, SpecFile
 from platformops.spec.environments import PRODUCTION
+from platformops.store.records import Json
 
 if TYPE_CHECKING:
     from platformops.clock import Clock
@@ -52,7 +53,7 @@ def ci_smoke(
     is_good = all(check.passed for check in checks)
     undone = _rolled_back(system, clock) if or_rollback and not is_good else ""
     if json_:
-        rows = [{"name": c.name, "passed": c.passed, "reason": c.reason} for c in checks]
+        rows: list[Json] = [{"name": c.name, "passed": c.passed, "reason": c.reason} for c in checks]
         print_json({"system": system, "version": version.name, "checks": rows, "rollback": undone})
     else:
         told = [(c.name, "passed" if c.passed else "failed", c.reason) for c in checks]
