@@ -13,6 +13,7 @@ import typer
 
 from platformops.cli.options import AsJson
 from platformops.cli.pipelines import SpecHere
+from platformops.store.records import Json
 
 if TYPE_CHECKING:
     from platformops.clock import Clock

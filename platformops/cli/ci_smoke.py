@@ -9,6 +9,7 @@ import typer
 
 from platformops.cli.options import AsJson, Environment, Overrides, SpecFile
 from platformops.spec.environments import PRODUCTION
+from platformops.store.records import Json
 
 if TYPE_CHECKING:
     from platformops.clock import Clock

@@ -39,6 +39,7 @@ def export_kube(
         spec=spec.as_posix(),
         image=image or f"{loaded.system}:latest",
         ray_version=version("ray"),
+        revision=_stable(loaded.system),
         workers_min=1,
         workers_max=workers,
     )
@@ -51,6 +52,16 @@ def export_kube(
         return
     say(f"wrote {len(written)} files to {to}; they are valid by KubeRay's schemas and were never applied to a cluster")
     next_step(f"helm install {wanted.system} {to / 'chart'}")
+
+
+def _stable(system: str) -> str:
+    """The name of the revision that has the traffic here, for the service to serve; empty before the first release."""
+    from platformops.cli import settings
+    from platformops.delivery.systems import load_system
+
+    with settings.opened_store(settings.home()) as store:
+        known, _ = load_system(store, system)
+    return known.stable.name if known and known.stable else ""
 
 
 def _within(written: Mapping[str, str], folder: Path) -> dict[str, str]:

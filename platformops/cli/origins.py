@@ -21,8 +21,9 @@ def check_origin(made: Planned, environment: str, s: Session) -> None:
     from platformops.delivery.records import Decision
     from platformops.pipeline.records import Progress
 
-    tree, wanted = provenance_in(made.root), made.spec.environments.get(environment)
-    if wanted is None or not tree.unclean:
+    wanted = made.spec.environments.get(environment)
+    tree = provenance_in(made.root) if wanted else None  # asking takes a tenth of a second that most runs can spare
+    if tree is None or not tree.unclean:
         return
     refused = refused_origin(environment, wanted, tree)
     if refused is None:

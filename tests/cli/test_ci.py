@@ -1,5 +1,6 @@
 """The pipeline from the command line: written, found stale, run stage by stage with its exit codes."""
 
+import json
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -67,6 +68,18 @@ def test_the_first_stage_that_fails_ends_the_pipeline(platformops, tree):
     answer = platformops("ci", "run", "--json")
     assert [stage["name"] for stage in answer.json["stages"]] == ["lint", "test"]
     assert answer.code == 7
+
+
+def test_a_pipeline_without_a_model_runs_to_its_end_and_again_without_doing_a_step_twice(platformops, tree, home):
+    (tree / "etl.yaml").write_text(SPEC.replace("exit 7", "test -e etl.yaml"))
+    for _ in range(2):
+        answer = platformops("ci", "run", "--json")
+        assert [(s["name"], s["passed"]) for s in answer.json["stages"]] == [
+            (name, True) for name in ("lint", "test", "build", "run")
+        ]
+    done = [json.loads(line) for log in (home / "logs").glob("*.jsonl") for line in log.read_text().splitlines()]
+    assert [e["event.action"] for e in done].count("step-done") == 1
+    assert (tree / ".platformops" / "dist" / "Containerfile").exists()
 
 
 def test_an_unknown_stage_is_refused_with_the_nearest(platformops, tree):

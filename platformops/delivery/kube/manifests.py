@@ -58,7 +58,8 @@ def ray_job(settings: KubeSettings) -> JsonObject:
         **_head("ray.io/v1", "RayJob", f"{settings.system}-run", settings),
         "spec": {
             "entrypoint": f"python -m platformops run {shlex.quote(settings.spec)} --strict --json",
-            "submissionMode": "K8sJobMode",
+            # By the operator itself: a submitting pod would need a way past the network policy.
+            "submissionMode": "HTTPMode",
             "shutdownAfterJobFinishes": True,
             "ttlSecondsAfterFinished": KEPT_S,
             "activeDeadlineSeconds": RUN_DEADLINE_S,
@@ -88,7 +89,7 @@ def serve_config(settings: KubeSettings) -> JsonObject:
         "proxy_location": "Disabled",
         "applications": [
             {
-                "name": f"{settings.system}-r1",
+                "name": settings.revision or f"{settings.system}-r1",
                 "route_prefix": None,
                 "import_path": "serve.model:application",
                 "args": {"home": HOME, "system": settings.system},

@@ -21,6 +21,8 @@ class KubeSettings:
     image: str
     ray_version: str
     """Equal to that in the image."""
+    revision: str = ""
+    """What is served: requests are routed by its name. Empty for the first."""
     workers_min: int | str = 1
     workers_max: int | str = 4
     cpus: str = "2"
