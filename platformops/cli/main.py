@@ -46,6 +46,8 @@ VERBS = {
     "predict": Verb("Send images to a live system and print its answers.", "predict digits five.png"),
     "models": Verb("List model versions with aliases and metrics.", "models digits"),
     "logs": Verb("Show the log of a run, as it grows with -f.", "logs -f"),
+    "perf": Verb("Load a live system, name its bottleneck, predict.", "perf digits five.png --replicas 4 --rps 200"),
+    "tune": Verb("Propose settings for a limit on response time.", "tune digits five.png --slo p99=80ms"),
     "observe": Verb("Watch the platform with Prometheus and Alertmanager.", "observe up"),
     "down": Verb("Stop what `up` started, and only that.", "down digits"),
     "schema": Verb("Print the JSON Schema of specs, for editors.", "schema > platformops.schema.json"),
