@@ -46,6 +46,7 @@ VERBS = {
     "predict": Verb("Send images to a live system and print its answers.", "predict digits five.png"),
     "models": Verb("List model versions with aliases and metrics.", "models digits"),
     "logs": Verb("Show the log of a run, as it grows with -f.", "logs -f"),
+    "drift": Verb("Show whether answers and errors are still as they were.", "drift digits"),
     "perf": Verb("Load a live system, name its bottleneck, predict.", "perf digits five.png --replicas 4 --rps 200"),
     "tune": Verb("Propose settings for a limit on response time.", "tune digits five.png --slo p99=80ms"),
     "observe": Verb("Watch the platform with Prometheus and Alertmanager.", "observe up"),

@@ -22,6 +22,7 @@ SURFACE = {
     "predict": ["FILES...", "SYSTEM", "--endpoint", "--json"],
     "models": ["MODEL", "--json"],
     "logs": ["--follow", "--json", "--lines", "--run"],
+    "drift": ["SYSTEM", "--json"],
     "perf": ["FILE", "SYSTEM", "--json", "--replicas", "--rps", "--seconds"],
     "tune": ["FILE", "SYSTEM", "--json", "--replicas", "--seconds", "--slo"],
     "observe": ["ACTION", "DIRECTORY", "--json", "--webhook"],
