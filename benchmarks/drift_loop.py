@@ -163,7 +163,7 @@ def simulated(case: int) -> Ended:
         driver.step(start, start + CHUNK)
     last = slice(ROWS - 500, ROWS)
     errors = [list(model.errors(x[last], y[last])) for model in (driver.model, first)]
-    ratio = sum(errors[0]) / sum(errors[1])
+    ratio = float(sum(errors[0]) / sum(errors[1]))
     is_worse = ratio > WORSE and drift_loop.compared(*errors).is_better
     return Ended(kind, driver.retrainings, driver.released, ratio, is_worse)
 
@@ -215,7 +215,7 @@ def main() -> int:
         print(f"{kind:14}{len(those):>6}{counts[0]:>11}{counts[1]:>10}{max(ratios):>13.3f}{np.median(ratios):>8.3f}")
     figures: dict[str, object] = {
         "loops": len(ended),
-        "ended_worse": sum(e.is_worse for e in ended),
+        "ended_worse": sum(bool(e.is_worse) for e in ended),
         "retrainings_most": max(e.retrainings for e in ended),
     }
     path = next((f for f in asked.data.rglob("bikes.parquet")), None) if asked.data.is_dir() else None
@@ -224,7 +224,7 @@ def main() -> int:
         ratio, means = bikes(path, every=2000 if asked.short else EVERY)
         for name, mean in sorted(means.items(), key=lambda item: item[1]):
             print(f"bikes: {name:28}{mean:>8.1f}")
-        figures["error_ratio_to_best_window"] = round(ratio, 3)
+        figures["error_ratio_to_best_window"] = round(float(ratio), 3)
     passed = not figures["ended_worse"] and int(str(figures["retrainings_most"])) <= 8 and ratio <= 1.1
     print(json.dumps({"name": "drift_loop", "figures": figures, "targets": TARGETS, "passed": passed}))
     return 0 if passed else 1

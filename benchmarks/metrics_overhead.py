@@ -90,10 +90,8 @@ def main() -> int:
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {CONNECTIONS} connections, {len(pairs)} pairs")
     for i, name in enumerate(("with metrics", "without")):
         rps, cpu = (statistics.median(pair[i][f] for pair in pairs) for f in ("rps", "per_cpu_s"))
-        print(
         p99_ms = statistics.median(pair[i]["p99_ms"] for pair in pairs)
         print(f"{name:14}{rps:>9,.0f} requests/s, {cpu:,.0f} per CPU second, p99 {p99_ms:.2f} ms")
-        )
     figures = {
         "throughput_ratio": round(statistics.median(a["per_cpu_s"] / b["per_cpu_s"] for a, b in pairs), 4),
         "p99_added_ms": round(statistics.median(a["p99_ms"] - b["p99_ms"] for a, b in pairs), 3),

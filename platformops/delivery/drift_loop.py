@@ -195,7 +195,7 @@ def compared(champion: Sequence[float], candidate: Sequence[float]) -> Verdict:
     error = math.sqrt(sum((g - mean) ** 2 for g in gains) / (n - 1) / n)
     usual = sum(champion) / n
     told = f"its error is {mean:+.4g} below the champion's {usual:.4g} on {n} rows, known to {error:.2g}"
-    return Verdict(mean > CONFIDENT * error, told)
+    return Verdict(bool(mean > CONFIDENT * error), told)
 
 
 def _moves(loop: DriftLoop, event: LoopEvent, reason: str, now: float) -> Step:
