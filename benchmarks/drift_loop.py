@@ -15,7 +15,7 @@ import argparse
 import json
 import os
 import sys
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,7 +64,7 @@ class Linear:
         self.beta = np.linalg.solve(scaled.T @ x + 0.1 * np.eye(x.shape[1]), scaled.T @ y)
 
     def errors(self, x: Floats, y: Floats) -> Floats:
-        return np.abs(y - x @ self.beta)
+        return np.asarray(np.abs(y - x @ self.beta))
 
 
 def world(kind: str, seed: int) -> tuple[Floats, Floats, int]:
@@ -178,7 +178,7 @@ def bikes(path: Path, *, every: int) -> tuple[float, dict[str, float]]:
 
     hours = pd.read_parquet(path).sort_values("instant")
     x, y = hours[INPUTS].to_numpy(float), hours["cnt"].to_numpy(float)
-    totals: Counter[str] = Counter()
+    totals: defaultdict[str, float] = defaultdict(float)
     first = ExtraTreesRegressor(30, min_samples_leaf=2, random_state=0).fit(x[:FIRST_ROWS], y[:FIRST_ROWS])
 
     def predicted(window: Window, rows: Floats) -> Sequence[float]:

@@ -129,8 +129,11 @@ def _print(points: Sequence[Measured], document: JsonObject) -> None:
     print_table(("clients", "requests/s", "p50 ms", "p99 ms", "items a call"), rows)
     say()
     say(f"Bottleneck: {document['bottleneck']}: {document['evidence']}; without it {document['relief']} times as much.")
-    low, high = document["capacity_interval"]  # type: ignore[misc]
-    say(f"Capacity of {document['replicas']} replicas: {document['capacity_rps']} a second ({low} to {high}).")
+    bounds = document["capacity_interval"]
+    assert isinstance(bounds, list)
+    say(
+        f"Capacity of {document['replicas']} replicas: {document['capacity_rps']} a second ({bounds[0]} to {bounds[1]})."
+    )
     for problem in document["little"]:  # type: ignore[union-attr]
         say(f"Not a steady state: {problem}")
     if answer := document.get("predicted"):
