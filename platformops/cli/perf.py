@@ -131,9 +131,8 @@ def _print(points: Sequence[Measured], document: JsonObject) -> None:
     say(f"Bottleneck: {document['bottleneck']}: {document['evidence']}; without it {document['relief']} times as much.")
     bounds = document["capacity_interval"]
     assert isinstance(bounds, list)
-    say(
-        f"Capacity of {document['replicas']} replicas: {document['capacity_rps']} a second ({bounds[0]} to {bounds[1]})."
-    )
+    interval = f"{bounds[0]} to {bounds[1]}"
+    say(f"Capacity of {document['replicas']} replicas: {document['capacity_rps']} requests a second ({interval}).")
     for problem in document["little"]:  # type: ignore[union-attr]
         say(f"Not a steady state: {problem}")
     if answer := document.get("predicted"):
