@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -36,11 +37,11 @@ class Replicas:
     async def __call__(
         self, revision: str, items: Sequence[bytes], *, deadline: float, queued: int
     ) -> Sequence[Answer]:
-        begin_s = time.perf_counter()
-        while time.perf_counter() - begin_s < self.work_s * len(items):
+        begin_s = time.thread_time()  # work is CPU, however long a busy machine lets it wait
+        while time.thread_time() - begin_s < self.work_s * len(items):
             pass
-        if self.counts and self.gateway:
-            took_s = time.perf_counter() - begin_s
+        if self.counts and self.gateway is not None:
+            took_s = time.thread_time() - begin_s
             self.gateway.metrics.called(
                 revision, "n1", items=len(items), seconds=took_s, stages_s=(took_s, 0.0, 0.0), cpu_s=took_s
             )
@@ -66,7 +67,7 @@ def main() -> None:
     key = new_key(scopes=("predict",), systems=("bench",), now=0.0)
     gateway.world = renew(gateway.world, [system], [Entry(key.put.key, key.put.value or {}, 1)])
     bound = bind("127.0.0.1", 0)
-    print(json.dumps({"port": bound.getsockname()[1], "key": key.token}), flush=True)
+    print(json.dumps({"port": bound.getsockname()[1], "key": key.token, "pid": os.getpid()}), flush=True)
     uvloop.run(HttpServer(gateway, limits=HttpLimits(), new_id=lambda: "0" * 24).serve(bound))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+import psutil
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from platformops.gateway.exchange import Exchange
@@ -68,6 +70,8 @@ class GatewayMetrics:
         self._cpu_seconds = _counter(metrics.REPLICA_CPU_SECONDS, self.registry)
         self._queued, self._in_flight = _gauge(metrics.QUEUED, self.registry), _gauge(metrics.IN_FLIGHT, self.registry)
         self._read = {metric: _gauge(metric, self.registry) for metric in metrics.READ}
+        _gauge(metrics.GATEWAY_CPU_SECONDS, self.registry).set_function(lambda: sum(os.times()[:2]))
+        _gauge(metrics.GATEWAY_RESIDENT_BYTES, self.registry).set_function(_resident_bytes)
         self._series: dict[tuple[str, str, str], _Series] = {}
         self._call_series: dict[tuple[str, str], _CallSeries] = {}
         self._lock = threading.Lock()
@@ -141,6 +145,10 @@ class GatewayMetrics:
             self._in_flight.labels(lane.revision).set(lane.in_flight)
         with self._lock:
             return generate_latest(self.registry)
+
+
+def _resident_bytes() -> float:
+    return float(psutil.Process().memory_info().rss)
 
 
 def _counter(metric: Metric, registry: CollectorRegistry) -> Counter:

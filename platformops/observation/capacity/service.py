@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -15,6 +14,9 @@ RESAMPLES = 40
 HOT = 1.5
 """A replica slower than this is left out of what is usual."""
 LEAST_CONTENTION = 0.02
+FEWEST_FOR_SPREAD = 30
+USUAL_SPREAD = 0.3
+"""Where only means of many calls are known, which tell nothing of how single ones differ."""
 FEWEST_CALLS = 3
 """Of a replica, before its speed is told apart from luck."""
 
@@ -38,7 +40,8 @@ def fit_service(points: Sequence[Measured]) -> Service:
     luck = np.array([c.seconds / by_name.get(c.replica, 1.0) for c in calls]) / usual
     served = sum(p.requests for p in points)
     gateway_s = sum((p.router_s + p.serialisation_s) * p.requests for p in points) / served
-    spread = float(np.std(np.log(np.maximum(luck, 1e-9))))
+    is_many = len(calls) >= FEWEST_FOR_SPREAD
+    spread = float(np.std(np.log(np.maximum(luck, 1e-9)))) if is_many else USUAL_SPREAD
     mean = float(np.mean(luck))  # of a fit of relative errors it is not quite 1
     return Service(
         fixed_s * mean, item_s * mean, min(spread, 1.5), tuple(by_name.values()) or (1.0,), gateway_s, contention
@@ -105,10 +108,10 @@ def _contention(items: np.ndarray, seconds: np.ndarray, counts: np.ndarray) -> f
     if not ratios:
         return 0.0
     ratio = float(np.median(ratios))
-    doubt = 2.0 * float(np.std(np.log(ratios))) / math.sqrt(len(ratios)) + LEAST_CONTENTION
-    if len(ratios) < FEWEST_CALLS or math.log(ratio) < doubt:
+    doubt = 2.0 * float(np.std(np.log(ratios))) / np.sqrt(len(ratios)) + LEAST_CONTENTION
+    if len(ratios) < FEWEST_CALLS or np.log(ratio) < doubt:
         return 0.0
-    return float(max(0.0, (ratio - 1) / max(1e-9, (many - 1) - ratio * (few - 1))))
+    return max(0.0, (ratio - 1) / max(1e-9, float(many - 1) - ratio * float(few - 1)))
 
 
 def _slowness(point: Measured, fixed_s: float, item_s: float, contention: float) -> dict[str, float]:

@@ -9,7 +9,7 @@ from platformops.observation import metrics
 from platformops.store.records import Json, JsonObject
 
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
-RUNBOOKS = "https://github.com/platformops/platformops#alerts"
+RUNBOOKS = "README.md#alerts"
 SERIES_S = 60
 """Between the samples of a rule's test."""
 
@@ -55,7 +55,7 @@ class Alert:
         return {
             "summary": self.summary,
             "description": f"{self.summary} Next: {self.command}",
-            "runbook_url": f"{RUNBOOKS}-{self.name.lower()}",
+            "runbook_url": RUNBOOKS,
         }
 
 

@@ -1,0 +1,108 @@
+"""Measures a live system under a few loads: what clients see, and what the gateway counted meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from platformops.cli.closed_loop import request_bytes, run
+from platformops.errors import PlatformError
+from platformops.observation import metrics
+from platformops.observation.capacity.records import Call, Cause, Measured
+from platformops.observation.metrics import Metric
+
+CLIENTS = (1, 4, 16, 64)
+STAGES = (Cause.DECODE, Cause.TRANSFORM, Cause.MODEL)
+Counted = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A live system, and the keys that open it."""
+
+    gateway: str
+    """`http://HOST:PORT`."""
+    system: str
+    predict_key: str
+    metrics_key: str
+    replicas: int
+    batch: int
+
+
+def measure(endpoint: Endpoint, body: bytes, kind: str, *, clients: int, seconds: float) -> Measured:
+    """One stretch of closed-loop load. Raises PlatformError when requests fail."""
+    headers = [f"Authorization: Bearer {endpoint.predict_key}", f"Content-Type: {kind}"]
+    port = int(endpoint.gateway.rpartition(":")[2])
+    request = request_bytes(f"/{endpoint.system}/predict", body, headers)
+    before = counted(endpoint)
+    seen = asyncio.run(run(port, request, connections=clients, seconds=seconds))
+    after = counted(endpoint)
+    if seen["errors"] or not seen["requests"]:
+        raise PlatformError(
+            f"{seen['errors']:.0f} of {seen['requests']:.0f} requests failed with {clients} clients",
+            remedy=f"platformops predict {endpoint.system} with the same file says why",
+        )
+    return measured(endpoint, seen, before, after, clients=clients, seconds=seconds)
+
+
+def measured(
+    endpoint: Endpoint, seen: Mapping[str, float], before: Counted, after: Counted, *, clients: int, seconds: float
+) -> Measured:
+    """What clients saw and what was counted, as one point: its call is the mean of all, on all nodes."""
+    calls = _grown(metrics.CALLS, before, after)
+    if calls <= 0:
+        raise PlatformError("the gateway counted no call to a replica", remedy="platformops status")
+    stage_s = {c: _grown(metrics.STAGE_SECONDS, before, after, stage=c.value) / calls for c in STAGES}
+    call = Call(
+        replica="mean",
+        items=_grown(metrics.CALL_ITEMS, before, after) / calls,
+        seconds=_grown(metrics.CALL_SECONDS, before, after) / calls,
+        stage_s=stage_s,
+        cpu_s=_grown(metrics.REPLICA_CPU_SECONDS, before, after) / calls,
+    )
+    return Measured(
+        replicas=endpoint.replicas,
+        batch=endpoint.batch,
+        seconds=seconds,
+        requests=int(seen["requests"]),
+        mean_s=seen["mean_ms"] / 1000,
+        p50_s=seen["p50_ms"] / 1000,
+        p99_s=seen["p99_ms"] / 1000,
+        router_s=_grown(metrics.GATEWAY_CPU_SECONDS, before, after) / seen["requests"],
+        serialisation_s=0.0,  # the gateway's CPU is known as a whole
+        calls=(call,),
+        clients=clients,
+    )
+
+
+def counted(endpoint: Endpoint) -> Counted:
+    """Every series that the gateway exports now."""
+    headers = {"Authorization": f"Bearer {endpoint.metrics_key}"}
+    answer = httpx.get(f"{endpoint.gateway}/metrics", headers=headers, timeout=10.0, trust_env=False)
+    answer.raise_for_status()
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): float(sample.value)
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def sweep(endpoint: Endpoint, file: Path, *, seconds: float, clients: Sequence[int] = CLIENTS) -> list[Measured]:
+    """A point for each number of clients, after a short one that warms up."""
+    body, kind = file.read_bytes(), "image/png" if file.suffix.lower() == ".png" else "image/jpeg"
+    measure(endpoint, body, kind, clients=clients[-1], seconds=min(1.0, seconds))
+    return [measure(endpoint, body, kind, clients=n, seconds=seconds) for n in clients]
+
+
+def _grown(metric: Metric, before: Counted, after: Counted, **labels: str) -> float:
+    name = metric.exported[0]
+    return sum(
+        value - before.get((found, where), 0.0)
+        for (found, where), value in after.items()
+        if found == name and labels.items() <= dict(where).items()
+    )

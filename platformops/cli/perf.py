@@ -1,0 +1,139 @@
+"""`platformops perf`: how a live system answers under load, what bounds it, and what other settings would do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from platformops.cli.options import AsJson
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from platformops.cli.measuring import Endpoint
+    from platformops.observation.capacity.records import Measured
+    from platformops.store.records import JsonObject
+
+System = Annotated[str, typer.Argument(help="A live system.", show_default=False)]
+File = Annotated[Path, typer.Argument(help="An image to send, again and again.", exists=True, show_default=False)]
+Replicas = Annotated[int, typer.Option(min=0, max=10_000, help="Predict for so many replicas; 0 for as they are.")]
+Rps = Annotated[float, typer.Option(min=0.0, help="Predict for so many requests a second; 0 for none.")]
+Seconds = Annotated[float, typer.Option(min=0.2, max=300.0, help="Length of each stretch of load.")]
+
+
+def perf(
+    system: System, file: File, replicas: Replicas = 0, rps: Rps = 0.0, seconds: Seconds = 3.0, json_: AsJson = False
+) -> None:
+    """Load a live system, name its bottleneck, and predict other settings."""
+    from platformops.cli import measuring
+    from platformops.cli.output import next_step, print_json
+
+    endpoint = endpoint_of(system)
+    points = measuring.sweep(endpoint, file, seconds=seconds)
+    document = told(points, endpoint, replicas=replicas or endpoint.replicas, rps=rps)
+    if json_:
+        print_json(document)
+    else:
+        _print(points, document)
+    next_step(f"platformops tune {system} {file} --slo p99=80ms")
+
+
+def endpoint_of(system: str) -> Endpoint:
+    """Where the system answers, and the keys for it and for metrics. Raises UserError when it is not up."""
+    from platformops.cli import observing, settings
+    from platformops.cli.access import ensure_key
+    from platformops.cli.measuring import Endpoint
+    from platformops.clock import SystemClock
+    from platformops.delivery.systems import load_system
+    from platformops.errors import UserError
+    from platformops.gateway.served import limits_of
+    from platformops.security.key_file import read_key_file
+
+    where = settings.home()
+    watched = observing.settings_of(where)
+    with settings.opened_store(where) as store:
+        found, _ = load_system(store, system)
+        if found is None or found.stable is None:
+            raise UserError(f"{system} is not live", remedy="platformops status")
+        key = read_key_file(ensure_key(system, where, store, SystemClock()))
+    metrics_key = read_key_file(Path(watched.targets.key_file))
+    return Endpoint(
+        f"http://{watched.targets.gateways[0]}",
+        system,
+        key or "",
+        metrics_key or "",
+        found.stable.replicas_min,
+        limits_of(found.stable.options).batch,
+    )
+
+
+def told(points: Sequence[Measured], endpoint: Endpoint, *, replicas: int, rps: float) -> JsonObject:
+    """Points, laws, the bottleneck with its evidence, capacity and a prediction, as one document."""
+    from platformops.observation.capacity.bottleneck import bottleneck
+    from platformops.observation.capacity.laws import little, scalability
+    from platformops.observation.capacity.queueing import predict
+    from platformops.observation.capacity.records import Load
+    from platformops.observation.capacity.service import capacity_interval, fit_service
+
+    service = fit_service(points)
+    curve = scalability([float(p.clients or 1) for p in points], [p.throughput_per_s for p in points])
+    found = bottleneck(points[-1], service)
+    capacity = capacity_interval(points, replicas=replicas, batch=endpoint.batch)
+    document: dict[str, object] = {
+        "points": [
+            {
+                "clients": p.clients,
+                "rps": round(p.throughput_per_s, 1),
+                "p50_ms": round(1e3 * p.p50_s, 2),
+                "p99_ms": round(1e3 * p.p99_s, 2),
+                "items_a_call": round(p.calls[0].items, 1),
+            }
+            for p in points
+        ],
+        "little": [little(p).reason for p in points if not little(p).is_consistent],
+        "bottleneck": found.cause.value,
+        "evidence": found.evidence,
+        "relief": round(found.relief, 2),
+        "capacity_rps": round(capacity.value, 1),
+        "capacity_interval": [round(capacity.low, 1), round(capacity.high, 1)],
+        "best_clients": round(min(curve.best_clients, 1e6), 1),
+        "replicas": replicas,
+    }
+    if rps:
+        answer = predict(service, Load(replicas, endpoint.batch, per_s=rps))
+        document["predicted"] = {
+            "offered_rps": rps,
+            "rps": round(answer.throughput_per_s, 1),
+            "p50_ms": round(1e3 * answer.p50_s, 2),
+            "p99_ms": round(1e3 * answer.p99_s, 2),
+            "utilisation": round(answer.utilisation, 3),
+        }
+    return document  # type: ignore[return-value]  # built of JSON's own types
+
+
+def _print(points: Sequence[Measured], document: JsonObject) -> None:
+    from platformops.cli.output import print_table, say
+
+    rows = [
+        (
+            str(p.clients),
+            f"{p.throughput_per_s:,.0f}",
+            f"{1e3 * p.p50_s:.1f}",
+            f"{1e3 * p.p99_s:.1f}",
+            f"{p.calls[0].items:.1f}",
+        )
+        for p in points
+    ]
+    print_table(("clients", "requests/s", "p50 ms", "p99 ms", "items a call"), rows)
+    say()
+    say(f"Bottleneck: {document['bottleneck']}: {document['evidence']}; without it {document['relief']} times as much.")
+    bounds = document["capacity_interval"]
+    assert isinstance(bounds, list)
+    interval = f"{bounds[0]} to {bounds[1]}"
+    say(f"Capacity of {document['replicas']} replicas: {document['capacity_rps']} requests a second ({interval}).")
+    for problem in document["little"]:  # type: ignore[union-attr]
+        say(f"Not a steady state: {problem}")
+    if answer := document.get("predicted"):
+        say(f"Predicted: {answer}")

@@ -1,0 +1,71 @@
+"""`perf` and `tune`: a live gateway under load, what its counters say, and limits that can be read."""
+
+import pytest
+
+from platformops.cli import measuring
+from platformops.cli.measuring import Endpoint
+from platformops.cli.perf import told
+from platformops.cli.tune import limit_s
+from platformops.errors import PlatformError, UserError
+from tests.gateway.door import Door, served
+
+
+def counted_by(door):
+    """Replicas that tell what a call of theirs costs: 1 ms and half a millisecond an item."""
+
+    async def behave(revision, items):
+        n = len(items)
+        stages_s = (0.0001 * n, 0.0001 * n, 0.0003 * n)
+        door.gateway.metrics.called(
+            revision, "n1", items=n, seconds=0.001 + 0.0005 * n, stages_s=stages_s, cpu_s=0.0005 * n
+        )
+
+    door.replicas.behave = behave
+
+
+@pytest.fixture
+def endpoint():
+    door = Door()
+    counted_by(door)
+    with served(door) as port:
+        yield Endpoint(f"http://127.0.0.1:{port}", "digits", door.tokens["predict"], door.tokens["operate"], 1, 64)
+
+
+def test_a_live_system_is_measured_and_told(endpoint, tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(b"image")
+    points = measuring.sweep(endpoint, file, seconds=0.3, clients=(1, 4, 16))
+    document = told(points, endpoint, replicas=2, rps=100.0)
+    assert [p["clients"] for p in document["points"]] == [1, 4, 16]
+    assert points[0].calls[0].items == pytest.approx(1.0)
+    assert points[2].calls[0].items > 1.0
+    assert points[0].calls[0].seconds == pytest.approx(0.0015, rel=0.01)
+    assert document["capacity_rps"] > 100
+    assert document["predicted"]["rps"] == pytest.approx(100, rel=0.1)
+    assert document["predicted"]["p50_ms"] > 1.0
+    assert document["evidence"]
+
+
+def test_requests_that_fail_are_no_measurement(endpoint):
+    with pytest.raises(PlatformError, match="requests failed"):
+        measuring.measure(endpoint, b"bad", "image/png", clients=1, seconds=0.1)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("p99=80ms", 0.08), ("p99=0.5s", 0.5)])
+def test_a_limit_is_read(text, seconds):
+    assert limit_s(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize("text", ["80ms", "p99=0ms", "p50=80ms", "p99=-1s", ""])
+def test_a_limit_that_cannot_be_read_is_refused_with_an_example(text):
+    with pytest.raises(UserError) as refused:
+        limit_s(text)
+    assert "p99=80ms" in refused.value.remedy
+
+
+def test_perf_of_a_platform_without_a_gateway_says_what_to_do(platformops, tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(b"image")
+    answer = platformops("perf", "digits", str(file))
+    assert answer.code == 2
+    assert "platformops up" in answer.err
