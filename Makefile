@@ -20,8 +20,11 @@ $(STAMP): pyproject.toml
 demo: setup
 	$(BIN)/platformops up configs/digits.yaml
 
+# In two lanes side by side, as tests on Ray mostly wait: those, shown as they go, and all others, shown at the end.
 test: setup
-	$(PYTEST)
+	@others=$$(mktemp); OMP_NUM_THREADS=2 nice -n 5 $(BIN)/python -m pytest -m "not ray" >$$others 2>&1 & lane=$$!; \
+	$(PYTEST) -m ray; ray=$$?; \
+	wait $$lane; code=$$?; cat $$others; rm -f $$others; exit $$((ray | code))
 
 # The pure rooms: no Ray, no servers, nothing killed; under a minute.
 test-fast: setup

@@ -11,7 +11,8 @@ GROUND = {"errors", "clock", "machine", "home", "store"}
 ROOMS = [
     "spec", "apps", "frameworks", "pipeline", "registry", "delivery", "observation", "health", "scheduler", "security",
 ]  # fmt: skip
-RIGHT = {"controller", "gateway", "on_ray", "keeper", "cli", "console"}
+CRANKS = {"controller", "fleet"}
+RIGHT = {*CRANKS, "gateway", "on_ray", "keeper", "cli", "console"}
 FORBIDDEN_NAMES = {"ray.py", "utils.py", "helpers.py", "common.py", "core.py", "base.py", "manager.py"}
 EDGE_ONLY = {"time", "random"}
 
@@ -62,9 +63,9 @@ def test_a_module_imports_only_what_its_place_allows(path):
                 continue
             elif len(target) > 1 and target[1] != "records":
                 problems.append(f"{name}: of another room only `records` may be imported")
-        if room == "controller" and target[0] in RIGHT:
-            problems.append(f"{name}: the controller knows rooms only")
-        if room == "gateway" and target[0] in ("on_ray", "cli", "controller", "keeper", "console"):
+        if room in CRANKS and target[0] in RIGHT:
+            problems.append(f"{name}: a crank knows rooms only")
+        if room == "gateway" and target[0] in (*CRANKS, "on_ray", "cli", "keeper", "console"):
             problems.append(f"{name}: the gateway is given its call port")
         if target[0] == "on_ray" and room not in ("cli", "console"):
             problems.append(f"{name}: only cli, jobs, serve, console and tests import on_ray")
@@ -74,7 +75,7 @@ def test_a_module_imports_only_what_its_place_allows(path):
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_rooms_read_no_clock_and_no_environment(path):
     room = room_of(path)
-    if room not in ROOMS and room != "controller":
+    if room not in ROOMS and room not in CRANKS:
         return
     text = path.read_text(encoding="utf-8")
     assert not EDGE_ONLY & {n.split(".")[0] for n in imports_of(path)}, "time and luck are arguments"

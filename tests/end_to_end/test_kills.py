@@ -53,12 +53,8 @@ def test_a_killed_driver_leaves_a_run_that_the_next_one_finishes(on_live_cluster
     assert len(check_nothing_was_done_twice(on_live_cluster, finished)) == 1
 
 
-def test_a_killed_worker_costs_an_attempt_and_never_the_run(live, on_live_cluster, moments):
-    run_under_kills(live, on_live_cluster, moments, "worker", seed=2)
-
-
-def test_a_killed_train_controller_costs_an_attempt_and_never_the_run(live, on_live_cluster, moments):
-    run_under_kills(live, on_live_cluster, moments, "TrainController", seed=3)
+def test_killed_workers_and_train_controllers_cost_attempts_and_never_the_run(live, on_live_cluster, moments):
+    run_under_kills(live, on_live_cluster, moments, ["worker", "TrainController", "worker", "TrainController"], seed=2)
 
 
 def test_a_killed_controller_actor_costs_neither_the_release_nor_a_second_version(live, moments):
@@ -77,16 +73,17 @@ def test_a_killed_controller_actor_costs_neither_the_release_nor_a_second_versio
     assert sum(system["weights"].values()) == 100
 
 
-def run_under_kills(live, platform, moments, what, *, seed):
-    """Kills processes of a kind, at random moments, in as many runs as that takes; then a run must finish."""
-    killed, runs = 0, 0
-    while killed < KILLS:
+def run_under_kills(live, platform, moments, victims, *, seed):
+    """Kills a process of each kind, at random moments, in as many runs as that takes; then a run must finish."""
+    left, runs = list(victims), 0
+    while left:
         runs += 1
-        assert runs <= 2 * KILLS, f"only {killed} of {what} were there to be killed"
+        assert runs <= 2 * len(victims), f"{left} were not there to be killed"
         command = platform.start(*arguments(seed=seed * 100 + runs), "--json")
-        while command.poll() is None and killed < KILLS:
-            with_timeout(command, moments.uniform(0.5, SPAN_S / KILLS))
-            killed += command.poll() is None and kill_one(live, what)
+        while command.poll() is None and left:
+            with_timeout(command, moments.uniform(0.5, SPAN_S / len(victims)))
+            if command.poll() is None and kill_one(live, left[0]):
+                left.pop(0)
         command.communicate()
         if command.returncode != 0:
             platform.json(*arguments(seed=seed * 100 + runs))
