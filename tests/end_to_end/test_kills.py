@@ -71,6 +71,7 @@ def test_a_killed_controller_actor_costs_neither_the_release_nor_a_second_versio
     assert len(live.json("models")["models"]) == versions + 1
     (system,) = live.json("status")["systems"]
     assert sum(system["weights"].values()) == 100
+    assert live.json("rollback", "digits")["state"] == "promoted", "others find the system as it was"
 
 
 def run_under_kills(live, platform, moments, victims, *, seed):
