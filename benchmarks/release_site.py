@@ -236,7 +236,7 @@ def _write_rows(folder: Path, ids: np.ndarray, model: Model) -> None:
     """`parity.npz`, as the evaluation writes it."""
     import cv2
 
-    from platformops.apps.digests import row_digest
+    from platformops.apps.splits import content_digest
 
     images = model.images[:PARITY_ROWS]
     contents = [cv2.imencode(".png", image)[1].tobytes() for image in images]
@@ -247,5 +247,5 @@ def _write_rows(folder: Path, ids: np.ndarray, model: Model) -> None:
         labels=model.labels[:PARITY_ROWS],
         ids=ids[:PARITY_ROWS],
         probabilities=model.probabilities[:PARITY_ROWS],
-        transformed=np.array([row_digest(image) for image in images]),
+        transformed=np.array([content_digest(image) for image in images]),
     )

@@ -11,9 +11,9 @@ import numpy as np
 import ray
 
 from platformops.apps.contract import App, Outputs
-from platformops.apps.digests import row_digest
 from platformops.apps.load import load_app
 from platformops.apps.prepared import PreparedDataset, open_prepared
+from platformops.apps.splits import content_digest
 from platformops.errors import StageFailed
 from platformops.frameworks.torch import load_predictor
 from platformops.on_ray.session import capacities
@@ -132,4 +132,4 @@ def _digests(functions: App, dataset: PreparedDataset, numbers: Sequence[int]) -
     """Of what the model was given of test rows."""
     images = dataset.splits["test"].images
     rows = (functions.transform(list(images.slice(n, n + 1)), dataset.remaining) for n in numbers)
-    return [row_digest(row[0]) for row in rows]
+    return [content_digest(row[0]) for row in rows]

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from platformops.apps.contract import App, Batch
-from platformops.apps.digests import row_digest
 from platformops.apps.load import load_app
+from platformops.apps.splits import content_digest
 from platformops.clock import Clock, SystemClock
 from platformops.delivery.records import Revision
 from platformops.errors import BadInput
@@ -98,7 +98,7 @@ def digests(served: Served, items: Sequence[bytes]) -> list[str]:
     """Of what each item is made before the model; empty for one that cannot be read."""
     took = Times(SystemClock())
     rows = [row for one in _decoded(served, items, took) for row in _transformed(served, [one])]
-    return ["" if isinstance(row, Answer) else row_digest(row) for row in rows]
+    return ["" if isinstance(row, Answer) else content_digest(row) for row in rows]
 
 
 def _decoded(served: Served, items: Sequence[bytes], took: Times) -> Iterator[Batch | Answer]:

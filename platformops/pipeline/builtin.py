@@ -31,7 +31,6 @@ TRAIN = (
 SEARCH = (*TRAIN, "platformops.on_ray.search")
 EVALUATE = (
     *APP,
-    "platformops.apps.digests",
     "platformops.frameworks",
     "platformops.observation",
     "platformops.on_ray.evaluation",

@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from platformops.apps import classification
-from platformops.apps.digests import row_digest
+from platformops.apps.splits import content_digest
 from platformops.frameworks.torch import load_predictor
 from platformops.registry.records import Lineage
 from platformops.registry.registry import register
@@ -31,7 +31,7 @@ def publish_evaluation(home, number, contents, probabilities, labels, classes, *
         labels=labels[:n],
         ids=ids[:n],
         probabilities=(probabilities if offline is None else offline)[:n],
-        **({} if rows is None else {"transformed": np.array([row_digest(row) for row in rows])}),
+        **({} if rows is None else {"transformed": np.array([content_digest(row) for row in rows])}),
     )
     return fingerprint, artifacts.publish(fingerprint, staging)
 
