@@ -32,7 +32,11 @@ SEARCH = (*TRAIN, "platformops.on_ray.search")
 EVALUATE = (
     *APP,
     "platformops.frameworks",
-    "platformops.observation",
+    "platformops.observation.charts",
+    "platformops.observation.page",
+    "platformops.observation.records",
+    "platformops.observation.report",
+    "platformops.observation.sections",
     "platformops.on_ray.evaluation",
     "platformops.on_ray.layout",
     "platformops.on_ray.picturing",
