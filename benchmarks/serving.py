@@ -13,7 +13,6 @@ import contextlib
 import json
 import os
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
@@ -29,12 +28,6 @@ WIDTH = 24
 default width of 32 (0.29 million) one core makes about 1,300 predictions a second, whatever stands in front."""
 TARGETS = {"ratio_to_fastapi": 0.8, "ratio_to_default_serve": 5.0, "p50_added_ms": 1.5}
 Figures = dict[str, float]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager
@@ -191,6 +184,7 @@ def main() -> int:
         from benchmarks import serving_peers
         from platformops.home import Home
         from platformops.on_ray import gateway
+        from platformops.on_ray.cluster import free_port
 
         home, fingerprint, digest, image = publish(root, asked.width)
         assert isinstance(home, Home)

@@ -17,10 +17,14 @@ def key_file(system: str, where: Home) -> Path:
 
 def ensure_key(system: str, where: Home, store: Store, clock: Clock) -> Path:
     """The file of a key that opens `system`; a new one when there is none, or the store does not know it."""
-    path = key_file(system, where)
+    return ensure_key_in(key_file(system, where), store, clock, scope="predict", system=system)
+
+
+def ensure_key_in(path: Path, store: Store, clock: Clock, *, scope: str, system: str) -> Path:
+    """The same for a file of one's own, with what the key may do and for which system (`*` for all)."""
     token = read_key_file(path)
     if token is None or check(store.scan(STORED_UNDER), token.encode(), now=clock.now()) is None:
-        made = new_key(scopes=("predict",), systems=(system,), now=clock.now())
+        made = new_key(scopes=(scope,), systems=(system,), now=clock.now())
         store.commit([made.put])
         write_key_file(path, made.token)
     return path

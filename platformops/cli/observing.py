@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from platformops.home import Home
 from platformops.observation.stack import dashboards, rules, servers
 from platformops.observation.stack.export import as_yaml, files
 from platformops.observation.stack.servers import Targets
+from platformops.on_ray.cluster import free_port
 from platformops.pipeline.process import is_alive, owner_of
 from platformops.pipeline.records import Owner
 
@@ -65,22 +65,16 @@ def folder_of(where: Home) -> Path:
 def settings_of(where: Home) -> Settings:
     """The gateway as `up` wrote it down, and a key of our own for its metrics. Raises UserError without a gateway."""
     from platformops.cli import settings
+    from platformops.cli.access import ensure_key_in
     from platformops.cli.endpoint import gateway_url
-    from platformops.security.key_file import read_key_file, write_key_file
-    from platformops.security.keys import STORED_UNDER, check, new_key
 
-    path, clock = where.keys / "metrics.key", SystemClock()
     with settings.opened_store(where) as store:
         url = gateway_url(store)
         if url is None:
             raise UserError(
                 "no gateway runs, so there is nothing to watch", remedy="platformops up configs/digits.yaml"
             )
-        token = read_key_file(path)
-        if token is None or check(store.scan(STORED_UNDER), token.encode(), now=clock.now()) is None:
-            made = new_key(scopes=("operate",), systems=("*",), now=clock.now())
-            store.commit([made.put])
-            write_key_file(path, made.token)
+        path = ensure_key_in(where.keys / "metrics.key", store, SystemClock(), scope="operate", system="*")
     return Settings(Targets((url.partition("//")[2],), str(path)))
 
 
@@ -91,7 +85,7 @@ def start(where: Home, settings: Settings, *, webhook: str, group_wait: str = "5
     folder, clock = folder_of(where), SystemClock()
     for name in programs:
         (folder / name).mkdir(parents=True, exist_ok=True)
-    addresses = {name: f"127.0.0.1:{_free_port()}" for name in programs}
+    addresses = {name: f"127.0.0.1:{free_port()}" for name in programs}
     _configure(folder, settings, addresses[ALERTMANAGER], webhook, group_wait)
     started = []
     for name, program in programs.items():
@@ -260,9 +254,3 @@ def _read_state(folder: Path) -> Sequence[Server]:
         return [Server(s["name"], s["address"], Owner(**s["owner"])) for s in written]
     except (OSError, ValueError, KeyError, TypeError):
         return []
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

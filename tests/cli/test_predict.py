@@ -8,6 +8,7 @@ import time
 import pytest
 
 from platformops.cli.endpoint import GATEWAY
+from platformops.on_ray.cluster import free_port
 from platformops.security.key_file import write_key_file
 from platformops.store.open import open_store
 from tests.gateway.door import Door, served
@@ -118,11 +119,6 @@ def test_without_a_gateway_the_exit_is_3_and_says_what_starts_one(platformops, i
     answer = platformops("predict", "digits", image)
     assert answer.code == 3
     assert "platformops up" in answer.err
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        return listening.getsockname()[1]
 
 
 @pytest.mark.parametrize(

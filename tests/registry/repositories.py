@@ -9,6 +9,8 @@ import time
 
 import pytest
 
+from platformops.on_ray.cluster import free_port
+
 SVN_USER, SVN_PASSWORD = "ada", "lovelace"
 _AS = ("-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false", "-c", "init.defaultBranch=main")
 
@@ -53,7 +55,7 @@ class Subversion:
 
     @contextlib.contextmanager
     def served(self):
-        port = _free_port()
+        port = free_port()
         command = ["svnserve", "-d", "--foreground", "--listen-host", "127.0.0.1", "--listen-port", str(port)]
         server = subprocess.Popen([*command, "-r", str(self.repository)])
         self.url = f"svn://127.0.0.1:{port}"
@@ -83,12 +85,6 @@ class Subversion:
         if is_new:
             self.svn(tree, "add", name)
         self.svn(tree, "commit", "-m", text)
-
-
-def _free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _wait_for(port, server):
