@@ -74,10 +74,13 @@ class Times:
         self._clock = clock
         self.decode_s = self.transform_s = self.model_s = self.cpu_s = 0.0
 
+    def now_s(self) -> float:
+        return self._clock.monotonic()
+
     def reading(self) -> tuple[float, float]:
         """Instant, and CPU seconds of this thread so far."""
         used = resource.getrusage(resource.RUSAGE_THREAD)
-        return self._clock.monotonic(), used.ru_utime + used.ru_stime
+        return self.now_s(), used.ru_utime + used.ru_stime
 
 
 def answer(served: Served, items: Sequence[bytes], took: Times | None = None) -> list[Answer]:
@@ -85,7 +88,7 @@ def answer(served: Served, items: Sequence[bytes], took: Times | None = None) ->
     took = took or Times(SystemClock())
     begin_s, begin_cpu_s = took.reading()
     rows = [row for decoded in _in_bounds(_decoded(served, items, took)) for row in _transformed(served, decoded)]
-    ready_s, _ = took.reading()
+    ready_s = took.now_s()
     good = [row for row in rows if not isinstance(row, Answer)]
     predicted = iter(_predict(served, np.stack(good))) if good else iter(())
     end_s, end_cpu_s = took.reading()
@@ -103,9 +106,9 @@ def digests(served: Served, items: Sequence[bytes]) -> list[str]:
 
 def _decoded(served: Served, items: Sequence[bytes], took: Times) -> Iterator[Batch | Answer]:
     for item in items:
-        begin_s, _ = took.reading()
+        begin_s = took.now_s()
         decoded = _attempt(partial(served.app.decode, item, max_pixels=served.max_pixels))
-        took.decode_s += took.reading()[0] - begin_s
+        took.decode_s += took.now_s() - begin_s
         yield decoded
 
 
