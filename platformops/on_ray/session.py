@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import ray
+from ray._private import worker
 from ray._private.state import available_resources_per_node
 
 from platformops.clock import SystemClock
@@ -40,6 +42,7 @@ def attach() -> None:
 
     A cluster that is being started again is waited for, and joined anew by a process that was connected before.
     """
+    keep_stdout()
     if ray.is_initialized():
         if _is_joined():
             return
@@ -78,6 +81,18 @@ def _problem_of_joining(address: str) -> str:
     except (ConnectionError, RuntimeError, ray.exceptions.RayError) as error:
         return str(error) or type(error).__name__
     return ""
+
+
+def keep_stdout() -> None:
+    """What a verb prints stays its own: Ray would put what befalls any node between its lines, whatever it is told.
+
+    Ray's own logs have it.
+    """
+    worker.print_to_stdstream = _say_nothing
+
+
+def _say_nothing(data: Mapping[str, object], ignore_prefix: bool) -> None:
+    """Takes what Ray's listener of cluster errors would print."""
 
 
 def _is_joined() -> bool:
