@@ -11,12 +11,17 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from platformops.cli.closed_loop import request_bytes, run
-from platformops.errors import PlatformError
+from platformops.clock import Clock
+from platformops.errors import ClusterError, PlatformError
 from platformops.observation import metrics
 from platformops.observation.capacity.records import Call, Cause, Measured
 from platformops.observation.metrics import Metric
 
 CLIENTS = (1, 4, 16, 64)
+ADMITTED_WITHIN_S = 10.0
+"""A gateway reads keys once a second: it does not know one that was just made."""
+LOOK_S = 0.2
+UNAUTHORIZED = 401
 STAGES = (Cause.DECODE, Cause.TRANSFORM, Cause.MODEL)
 Counted = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -92,8 +97,30 @@ def counted(endpoint: Endpoint) -> Counted:
     }
 
 
-def sweep(endpoint: Endpoint, file: Path, *, seconds: float, clients: Sequence[int] = CLIENTS) -> list[Measured]:
+def await_admission(endpoint: Endpoint, clock: Clock) -> None:
+    """The gateway knows both keys on return. Raises ClusterError."""
+    until = clock.monotonic() + ADMITTED_WITHIN_S
+    keys = {"/metrics": endpoint.metrics_key, f"/{endpoint.system}/info": endpoint.predict_key}
+    for path, key in keys.items():
+        while _status(endpoint.gateway + path, key) == UNAUTHORIZED:
+            if clock.monotonic() >= until:
+                raise ClusterError(f"{endpoint.gateway} does not know this user's keys", remedy="platformops status")
+            clock.sleep(LOOK_S)
+
+
+def _status(url: str, key: str) -> int:
+    try:
+        answer = httpx.get(url, headers={"Authorization": f"Bearer {key}"}, timeout=10.0, trust_env=False)
+    except httpx.HTTPError as error:
+        raise ClusterError(f"{url}: {type(error).__name__}", remedy="platformops status") from None
+    return answer.status_code
+
+
+def sweep(
+    endpoint: Endpoint, file: Path, clock: Clock, *, seconds: float, clients: Sequence[int] = CLIENTS
+) -> list[Measured]:
     """A point for each number of clients, after a short one that warms up."""
+    await_admission(endpoint, clock)
     body, kind = file.read_bytes(), "image/png" if file.suffix.lower() == ".png" else "image/jpeg"
     measure(endpoint, body, kind, clients=clients[-1], seconds=min(1.0, seconds))
     return [measure(endpoint, body, kind, clients=n, seconds=seconds) for n in clients]

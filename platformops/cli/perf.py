@@ -29,9 +29,10 @@ def perf(
     """Load a live system, name its bottleneck, and predict other settings."""
     from platformops.cli import measuring
     from platformops.cli.output import next_step, print_json
+    from platformops.clock import SystemClock
 
     endpoint = endpoint_of(system)
-    points = measuring.sweep(endpoint, file, seconds=seconds)
+    points = measuring.sweep(endpoint, file, SystemClock(), seconds=seconds)
     document = told(points, endpoint, replicas=replicas or endpoint.replicas, rps=rps)
     if json_:
         print_json(document)

@@ -25,12 +25,13 @@ def tune(
     from platformops.cli import measuring
     from platformops.cli.output import next_step, print_json, say
     from platformops.cli.perf import endpoint_of
+    from platformops.clock import SystemClock
     from platformops.errors import UserError
     from platformops.observation.capacity.service import fit_service
     from platformops.observation.capacity.tuning import propose
 
     p99_s = limit_s(slo)
-    points = measuring.sweep(endpoint_of(system), file, seconds=seconds)
+    points = measuring.sweep(endpoint_of(system), file, SystemClock(), seconds=seconds)
     try:
         found = propose(fit_service(points), p99_s=p99_s, replicas=range(1, replicas + 1))
     except ValueError as error:

@@ -6,8 +6,9 @@ from platformops.cli import measuring
 from platformops.cli.measuring import Endpoint
 from platformops.cli.perf import told
 from platformops.cli.tune import limit_s
-from platformops.errors import PlatformError, UserError
-from tests.gateway.door import Door, served
+from platformops.clock import ManualClock, SystemClock
+from platformops.errors import ClusterError, PlatformError, UserError
+from tests.gateway.door import Door, served, system
 
 
 def counted_by(door):
@@ -34,7 +35,7 @@ def endpoint():
 def test_a_live_system_is_measured_and_told(endpoint, tmp_path):
     file = tmp_path / "a.png"
     file.write_bytes(b"image")
-    points = measuring.sweep(endpoint, file, seconds=0.3, clients=(1, 4, 16))
+    points = measuring.sweep(endpoint, file, SystemClock(), seconds=0.3, clients=(1, 4, 16))
     document = told(points, endpoint, replicas=2, rps=100.0)
     assert [p["clients"] for p in document["points"]] == [1, 4, 16]
     assert points[0].calls[0].items == pytest.approx(1.0)
@@ -44,6 +45,36 @@ def test_a_live_system_is_measured_and_told(endpoint, tmp_path):
     assert document["predicted"]["rps"] == pytest.approx(100, rel=0.1)
     assert document["predicted"]["p50_ms"] > 1.0
     assert document["evidence"]
+
+
+class Learning(ManualClock):
+    """While somebody waits, the gateway reads its keys."""
+
+    def __init__(self, learn):
+        super().__init__()
+        self.learn = learn
+
+    def sleep(self, seconds):
+        super().sleep(seconds)
+        self.learn()
+
+
+def test_keys_that_were_just_made_are_waited_for_until_the_gateway_knows_them():
+    door = Door()
+    known, door.entries = door.entries, []
+    door.serve(system())
+
+    def learn():
+        door.entries = known
+        door.serve(system())
+
+    with served(door) as port:
+        made = Endpoint(f"http://127.0.0.1:{port}", "digits", door.tokens["predict"], door.tokens["operate"], 1, 64)
+        with pytest.raises(ClusterError, match="does not know this user's keys"):
+            measuring.await_admission(made, ManualClock())
+        clock = Learning(learn)
+        measuring.await_admission(made, clock)
+        assert measuring.counted(made)
 
 
 def test_requests_that_fail_are_no_measurement(endpoint):
