@@ -237,9 +237,12 @@ def test_following_yields_each_line_once_it_is_whole_and_survives_rotation(tmp_p
 def test_ctrl_c_ends_following_quietly_with_130(log):
     command = [sys.executable, "-m", "platformops", "logs", "-f"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-        assert "step done" in process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=30)
+        try:
+            assert "step done" in process.stdout.readline()
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert (process.returncode, err) == (130, "")
 
 
