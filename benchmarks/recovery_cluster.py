@@ -21,7 +21,7 @@ import psutil
 from benchmarks.recovery import Training
 from platformops.home import Home, home_at
 from platformops.keeper.process import keeper_of
-from platformops.on_ray import cluster
+from platformops.on_ray import cluster, servers
 from platformops.store.open import open_store
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -95,7 +95,7 @@ def _lose_gcs(home: Home, load: Load) -> tuple[int, int, float]:
     try:
         training.until(lambda account: account.steps > 20, PATIENCE_S)
         began, steps = time.monotonic(), [time.time()]
-        server = cluster.server(temp_dir, cluster.GCS)
+        server = servers.server(temp_dir, servers.GCS)
         assert server is not None
         server.kill()
         while time.monotonic() - began < WATCHED_S:
@@ -116,7 +116,7 @@ def _lose_everything(home: Home, load: Load) -> float:
     keeper = keeper_of(home)
     assert keeper is not None
     psutil.Process(keeper).kill()
-    cluster.kill_processes(cluster.processes_of(temp_dir))
+    servers.kill_processes(servers.processes_of(temp_dir))
     began = time.monotonic()
     up = threading.Thread(target=command, args=(home, "up", str(PROJECT / "configs" / "digits.yaml"), *_options()))
     up.start()

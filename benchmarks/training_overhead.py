@@ -30,6 +30,7 @@ TARGETS = {"ratio_to_bare_loop": 0.95}
 DATA = Path(os.environ.get("PLATFORMOPS_DATA") or FOLDER.parents[1] / "shared" / "data") / "apps" / "images"
 BATCH = 512
 USUAL_ROWS = 1024
+SHORT_ROWS = 3000
 MAX_LOSS_OF_ACCURACY = 0.01
 
 
@@ -43,15 +44,20 @@ class Taken:
     start_s: float = 0.0
 
 
-def prepared(folder: Path, files: int) -> Path:
-    """CIFAR-10 through the `prepare` stage."""
+def prepared(folder: Path, rows: int | None) -> Path:
+    """CIFAR-10, the whole of it or its first rows, through the `prepare` stage."""
+    import pyarrow.parquet as pq
+
     from platformops.on_ray.data import Request, prepare
     from platformops.spec.types import CheckSpec, SplitSpec
 
     sources = folder / "source"
     sources.mkdir()
-    for path in sorted((DATA / "cifar10").glob("train-*.parquet"))[:files]:
-        (sources / path.name).symlink_to(path)
+    for path in sorted((DATA / "cifar10").glob("train-*.parquet"))[: None if rows is None else 1]:
+        if rows is None:
+            (sources / path.name).symlink_to(path)
+        else:
+            pq.write_table(pq.read_table(path).slice(0, rows), sources / path.name)
     operations = ({"resize": [32, 32]}, {"crop": {"random": 32, "padding": 2}}, {"flip": "horizontal"},
                   {"normalize": "auto"})  # fmt: skip
     split = SplitSpec(train=0.9, validation=0.05, test=0.05)
@@ -91,16 +97,37 @@ def through_the_platform(dataset: Path, folder: Path, epochs: int, precision: st
     return Taken(epochs * rows, wall_s, 0.0, history[-1]["accuracy"], whole_s - wall_s)
 
 
-def loop(which: str, source: Path, epochs: int, threads: int, *more: int) -> Taken:
-    from platformops.on_ray.training import WORKER_ENVIRONMENT
+class Loop:
+    """A process of `training_loops.py`, started once, that trains anew each time it is told to."""
 
-    settings = WORKER_ENVIRONMENT if which == "bare" else {}
-    environment = {**os.environ, **settings, "OMP_NUM_THREADS": str(threads)}
-    command = [sys.executable, str(FOLDER / "training_loops.py"), which, str(source), str(epochs), str(BATCH)]
-    done = subprocess.run(
-        [*command, str(threads), *map(str, more)], env=environment, capture_output=True, text=True, check=True
-    )
-    return Taken(**json.loads(done.stdout.splitlines()[-1]))
+    def __init__(self, which: str, source: Path, epochs: int, threads: int, *more: int) -> None:
+        from platformops.on_ray.training import WORKER_ENVIRONMENT
+
+        settings = WORKER_ENVIRONMENT if which == "bare" else {}
+        environment = {**os.environ, **settings, "OMP_NUM_THREADS": str(threads)}
+        command = [sys.executable, str(FOLDER / "training_loops.py"), which, str(source), str(epochs), str(BATCH)]
+        self._process = subprocess.Popen(
+            [*command, str(threads), *map(str, more)],
+            env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+    def __enter__(self) -> Loop:
+        self._answer()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def run(self) -> Taken:
+        assert self._process.stdin is not None
+        self._process.stdin.write("go\n")
+        self._process.stdin.flush()
+        return Taken(**json.loads(self._answer()))
+
+    def _answer(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline()
 
 
 def _rows(dataset: Path) -> int:
@@ -116,11 +143,12 @@ def measure(dataset: Path, folder: Path, rounds: int, epochs: int) -> dict[str, 
     threads = layout_for(open_prepared(dataset), TrainSpec(batch_size=BATCH, epochs=epochs)).threads
     ours, bare, usual = [], [], []
     source = sorted((DATA / "cifar10").glob("train-*.parquet"))[0]
-    for number in range(rounds):
-        bare.append(loop("bare", dataset, epochs, threads))
-        ours.append(through_the_platform(dataset, folder / str(number), epochs))
-        bare.append(loop("bare", dataset, epochs, threads))
-        usual.append(loop("usual", source, 1, threads, USUAL_ROWS))
+    with Loop("bare", dataset, epochs, threads) as tuned, Loop("usual", source, 1, threads, USUAL_ROWS) as common:
+        for number in range(rounds):
+            bare.append(tuned.run())
+            ours.append(through_the_platform(dataset, folder / str(number), epochs))
+            bare.append(tuned.run())
+            usual.append(common.run())
 
     def rate(run: Taken) -> float:
         return run.images / run.wall_s
@@ -166,7 +194,7 @@ def main() -> int:
     root = Path(tempfile.mkdtemp(prefix="pt", dir="/tmp"))
     try:
         with cluster(root):
-            dataset = prepared(root, 2 if short else 8)
+            dataset = prepared(root, SHORT_ROWS if short else None)
             figures = measure(dataset, root / "runs", 2 if short else 5, 2)
             if not short:
                 figures |= compare_precisions(dataset, root / "precisions", 3)

@@ -6,9 +6,7 @@ import contextlib
 import hashlib
 import os
 import re
-import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -21,19 +19,24 @@ import psutil
 from platformops.clock import SystemClock
 from platformops.errors import ClusterError
 from platformops.home import Home
+from platformops.on_ray.authentication import ensure_token, token_environment, wanted_authentication
+from platformops.on_ray.servers import (
+    LOOK_S,
+    MARK,
+    RAYLET,
+    answers,
+    kill_processes,
+    processes_of,
+    server,
+    stop_processes,
+)
 from platformops.store.records import Store
 
 RECORD = "cluster/local"
 START_TIMEOUT_S = 180.0
-STOP_GRACE_S = 5.0
-MARK = "PLATFORMOPS_CLUSTER"
-"""Set in the environment of a cluster that we start: what carries it is ours to stop, and nothing else is."""
 GCS_STORAGE = "PLATFORMOPS_GCS_STORAGE"
 """`rocksdb` (default) keeps the cluster's state on disk, so that it survives the GCS and the machine; Ray calls it
 alpha. `memory` is the switch back: then the end of the GCS is the end of the cluster."""
-GCS, RAYLET = "gcs_server", "raylet"
-GCS_START_S = 15.0
-LOOK_S = 0.05
 PATIENCE_S = 5.0
 """A GCS whose raylet still runs is about to be started again by the keeper."""
 OBJECT_STORE_RATIO = 0.15
@@ -54,7 +57,7 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        return {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": self.authentication, **_token_environment()}
+        return {"RAY_ADDRESS": self.address, "RAY_AUTH_MODE": self.authentication, **token_environment()}
 
 
 def find(store: Store, environment: Mapping[str, str]) -> Cluster | None:
@@ -65,7 +68,7 @@ def find(store: Store, environment: Mapping[str, str]) -> Cluster | None:
     if ours and _is_back(ours):
         return ours
     running = _advertised()
-    return _described(running, environment) if running and _answers(running) else None
+    return _described(running, environment) if running and answers(running) else None
 
 
 def _is_back(ours: Cluster) -> bool:
@@ -73,7 +76,7 @@ def _is_back(ours: Cluster) -> bool:
     clock = SystemClock()
     deadline = clock.monotonic() + PATIENCE_S
     while server(ours.temp_dir, RAYLET) is not None:
-        if _answers(ours.address):
+        if answers(ours.address):
             return True
         if clock.monotonic() > deadline:
             return False
@@ -101,7 +104,7 @@ def start(home: Home, store: Store, environment: Mapping[str, str]) -> Cluster:
     """
     temp_dir = temp_dir_of(home.root)
     kill_processes(processes_of(str(temp_dir)))
-    token_file = _ensure_token(environment, home)
+    token_file = ensure_token(environment, home)
     before = recorded(store)
     port, dashboard_port = (_port_again(at) for at in ((before.address, before.dashboard) if before else ("", "")))
     metrics_ports = (free_port(), free_port())
@@ -160,106 +163,6 @@ def stop(home: Home, store: Store) -> bool:
     return bool(ended)
 
 
-def processes_of(temp_dir: str) -> list[psutil.Process]:
-    """Every process of the cluster that was started with this temp dir: each inherited the mark in its environment."""
-    return [p for p in psutil.process_iter() if p.pid != os.getpid() and _mark_of(p) == temp_dir]
-
-
-def stop_processes(processes: Sequence[psutil.Process]) -> None:
-    """Ends these processes and waits until they are gone: politely, then by SIGKILL."""
-    for process in processes:
-        _signal(process, signal.SIGTERM)
-    _, alive = psutil.wait_procs(list(processes), timeout=STOP_GRACE_S)
-    for process in alive:
-        _signal(process, signal.SIGKILL)
-    psutil.wait_procs(alive, timeout=STOP_GRACE_S)
-
-
-def kill_processes(processes: Sequence[psutil.Process]) -> None:
-    """Ends these processes at once: of a cluster that has lost a server, nobody is left to say goodbye to."""
-    for process in processes:
-        _signal(process, signal.SIGKILL)
-    psutil.wait_procs(list(processes), timeout=STOP_GRACE_S)
-
-
-def server(temp_dir: str, name: str) -> psutil.Process | None:
-    """The living GCS or RAYLET of the cluster with this temp dir."""
-    for process in psutil.process_iter(["name"]):
-        if process.info["name"] == name and _mark_of(process) == temp_dir and is_alive(process):
-            return process
-    return None
-
-
-@dataclass(frozen=True, slots=True)
-class Launched:
-    """How a server was started, to start it again; its environment may hold secrets, so it is never written down."""
-
-    arguments: tuple[str, ...]
-    environment: Mapping[str, str]
-    folder: str
-
-
-def launch_of(process: psutil.Process) -> Launched | None:
-    """Read from the kernel while the process lives; None when it is gone."""
-    try:
-        return Launched(tuple(process.cmdline()), process.environ(), process.cwd())
-    except psutil.Error:
-        return None
-
-
-def start_gcs(launched: Launched, address: str) -> subprocess.Popen[bytes]:
-    """The GCS runs again, by the command it ran by before, and answers. Raises ClusterError when it does not."""
-    started = subprocess.Popen(
-        launched.arguments,
-        env=dict(launched.environment),
-        cwd=launched.folder,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,  # its command names the files that it writes to
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    clock = SystemClock()
-    deadline = clock.monotonic() + GCS_START_S
-    while started.poll() is None and clock.monotonic() < deadline:
-        if _answers(address):
-            return started
-        clock.sleep(LOOK_S)
-    started.kill()
-    code = started.wait()
-    raise ClusterError(f"the GCS did not come back within {GCS_START_S:.0f} s (exit {code})")
-
-
-def has_durable_state(launched: Launched) -> bool:
-    return launched.environment.get("RAY_gcs_storage") == "rocksdb"
-
-
-def stopped_processes(temp_dir: str) -> dict[int, str]:
-    """Process id -> name of every process of this cluster that a signal holds still (SIGSTOP, not a debugger)."""
-    held = [pid for pid in psutil.pids() if _state_of(pid) == "T"]
-    return {pid: name for pid in held if (name := _name_with_mark(pid, temp_dir))}
-
-
-def _name_with_mark(pid: int, temp_dir: str) -> str:
-    try:
-        process = psutil.Process(pid)
-        return (process.cmdline() or [process.name()])[0] if _mark_of(process) == temp_dir else ""
-    except psutil.Error:
-        return ""
-
-
-def _state_of(pid: int) -> str:
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return ""
-    return text[text.rindex(")") + 2]  # the name before may hold spaces and brackets
-
-
-def is_alive(process: psutil.Process) -> bool:
-    """False also for one that has ended and waits to be reaped."""
-    return _state_of(process.pid) not in ("", "Z", "X")
-
-
 def _port_again(address: str) -> int:
     """The port of `address`, or a free one where there is none or it was taken meanwhile."""
     _, _, port = address.rpartition(":")
@@ -309,56 +212,10 @@ def _gcs_storage(home: Home) -> Path:
     return home.root / "gcs"
 
 
-def _ensure_token(environment: Mapping[str, str], home: Home) -> Path | None:
-    """Where the token is kept when the environment does not already say so; made once, readable by its owner only."""
-    if environment.get("RAY_AUTH_TOKEN") or environment.get("RAY_AUTH_TOKEN_PATH"):
-        return None
-    path = _default_token_file(home)
-    if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(secrets.token_hex(32))
-    os.environ.setdefault("RAY_AUTH_TOKEN_PATH", str(path))
-    return path
-
-
-def _default_token_file(home: Home) -> Path:
-    """Ray's own place, so that `ray status` by hand works too; below our home for a user without one."""
-    user_home = os.environ.get("HOME")
-    return Path(user_home) / ".ray" / "auth_token" if user_home else home.root / "ray_auth_token"
-
-
-def _token_environment() -> dict[str, str]:
-    return {k: os.environ[k] for k in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH") if os.environ.get(k)}
-
-
 def _described(address: str, environment: Mapping[str, str]) -> Cluster:
     """A cluster of somebody else's: its authentication is asked for, never assumed."""
     mode = environment.get("RAY_AUTH_MODE") or wanted_authentication(address)
     return Cluster(address, mode, False)
-
-
-def wanted_authentication(address: str) -> str:
-    """`token` or `disabled`: what the GCS at `address` says to a call without a token. Raises ClusterError."""
-    import grpc
-
-    with grpc.insecure_channel(address) as channel:
-        call = channel.unary_unary("/ray.rpc.NodeInfoGcsService/CheckAlive", _same, _same)
-        try:
-            call(b"", timeout=5.0)
-        except grpc.RpcError as error:
-            if error.code() in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
-                return "token"
-            raise ClusterError(
-                f"no Ray cluster answers at {address} ({error.code().name})",
-                remedy="start it, correct RAY_ADDRESS, or unset RAY_ADDRESS to have one started here",
-            ) from error
-    return "disabled"
-
-
-def _same(message: bytes) -> bytes:
-    return message
 
 
 def _resolve(address: str) -> str:
@@ -378,29 +235,6 @@ def _advertised(temp_dir: Path = Path("/tmp/ray")) -> str | None:
         return (temp_dir / "ray_current_cluster").read_text().strip() or None
     except OSError:
         return None
-
-
-def _answers(address: str) -> bool:
-    host, _, port = address.rpartition(":")
-    try:
-        with socket.create_connection((host, int(port)), timeout=2.0):
-            return True
-    except OSError:
-        return False
-
-
-def _mark_of(process: psutil.Process) -> str | None:
-    try:
-        return str(process.environ().get(MARK, "")) or None
-    except psutil.Error:
-        return None
-
-
-def _signal(process: psutil.Process, number: int) -> None:
-    try:
-        process.send_signal(number)
-    except psutil.NoSuchProcess:
-        return
 
 
 def _last_line(log: Path) -> str:

@@ -19,7 +19,7 @@ from platformops.errors import PlatformError
 from platformops.home import Home
 from platformops.keeper import errands
 from platformops.keeper.records import Act, GiveUp, Kill, RestartHead, Resume, Sighting, StartGcs
-from platformops.on_ray import cluster
+from platformops.on_ray import cluster, servers
 from platformops.store.records import Store
 
 END_S = 5.0
@@ -38,9 +38,9 @@ class KeptCluster:
     ) -> None:
         self._where, self._store, self._clock, self._environment = where, store, clock, environment
         self._alone = alone
-        self._servers: dict[str, psutil.Process | None] = {cluster.GCS: None, cluster.RAYLET: None}
+        self._servers: dict[str, psutil.Process | None] = {servers.GCS: None, servers.RAYLET: None}
         self._recorded_last: cluster.Cluster | None = None
-        self._launched: tuple[int, cluster.Launched] | None = None
+        self._launched: tuple[int, servers.Launched] | None = None
         self._gcs: subprocess.Popen[bytes] | None = None
         """A GCS that was started here, kept to be reaped."""
         self._resumed: list[subprocess.Popen[bytes]] = []
@@ -51,13 +51,13 @@ class KeptCluster:
         if ours is None:
             return Sighting(False, has_gcs=False, has_raylet=False, can_start_gcs=False)
         alive = {name: self._find(ours.temp_dir, name) for name in self._servers}
-        self._learn_launch(alive[cluster.GCS])
+        self._learn_launch(alive[servers.GCS])
         return Sighting(
             True,
-            has_gcs=alive[cluster.GCS] is not None,
-            has_raylet=alive[cluster.RAYLET] is not None,
-            can_start_gcs=self._launched is not None and cluster.has_durable_state(self._launched[1]),
-            stopped=cluster.stopped_processes(ours.temp_dir),
+            has_gcs=alive[servers.GCS] is not None,
+            has_raylet=alive[servers.RAYLET] is not None,
+            can_start_gcs=self._launched is not None and servers.has_durable_state(self._launched[1]),
+            stopped=servers.stopped_processes(ours.temp_dir),
             left=errands.left_behind(self._where.errands),
         )
 
@@ -117,23 +117,23 @@ class KeptCluster:
 
     def _find(self, temp_dir: str, name: str) -> psutil.Process | None:
         known = self._servers[name]
-        if known is None or not cluster.is_alive(known):
-            self._servers[name] = cluster.server(temp_dir, name)
+        if known is None or not servers.is_alive(known):
+            self._servers[name] = servers.server(temp_dir, name)
         return self._servers[name]
 
     def _learn_launch(self, gcs: psutil.Process | None) -> None:
         if gcs is None or (self._launched is not None and self._launched[0] == gcs.pid):
             return
-        if launched := cluster.launch_of(gcs):
+        if launched := servers.launch_of(gcs):
             self._launched = gcs.pid, launched
 
     def _restart(self, act: StartGcs | RestartHead) -> None:
         """Looks again, alone: `down` may have ended the cluster meanwhile, or `up` have started it."""
         ours = self._recorded()
-        if ours is None or (self._find(ours.temp_dir, cluster.GCS) and self._find(ours.temp_dir, cluster.RAYLET)):
+        if ours is None or (self._find(ours.temp_dir, servers.GCS) and self._find(ours.temp_dir, servers.RAYLET)):
             return
         if isinstance(act, StartGcs) and self._launched is not None:
-            self._gcs = cluster.start_gcs(self._launched[1], ours.address)
+            self._gcs = servers.start_gcs(self._launched[1], ours.address)
         else:
             self._launched = None
             cluster.start(self._where, self._store, self._environment)

@@ -10,7 +10,8 @@ from pathlib import Path
 import psutil
 
 from platformops.delivery.systems import rollouts
-from platformops.on_ray.cluster import MARK, recorded, temp_dir_of
+from platformops.on_ray.cluster import recorded, temp_dir_of
+from platformops.on_ray.servers import MARK
 from platformops.store.open import open_store
 
 PROJECT = Path(__file__).resolve().parents[2]

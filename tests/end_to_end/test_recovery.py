@@ -15,7 +15,7 @@ import pytest
 
 from platformops.home import home_at
 from platformops.keeper.process import keeper_of
-from platformops.on_ray import cluster
+from platformops.on_ray import servers
 from tests.end_to_end.platform_kit import DIGITS
 from tests.end_to_end.test_live_system import until
 
@@ -154,7 +154,7 @@ def test_a_command_whose_process_was_killed_is_finished_by_the_keeper_once(live,
 
 def test_after_a_power_cut_the_keeper_brings_everything_back(live):
     with Clients(live) as clients:
-        cluster.kill_processes(live.cluster_processes())
+        servers.kill_processes(live.cluster_processes())
         clients.until_right(time.monotonic(), within_s=240)
     assert live.json("why", "keeper")["decision"] == "start the cluster again"
     assert live.json("status")["systems"][0]["revision"]

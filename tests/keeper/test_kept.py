@@ -17,7 +17,7 @@ from platformops.clock import SystemClock
 from platformops.home import home_at
 from platformops.keeper import process
 from platformops.keeper.errands import Errand
-from platformops.on_ray import cluster
+from platformops.on_ray import cluster, servers
 from platformops.store.open import open_store
 
 pytestmark = pytest.mark.real
@@ -52,17 +52,17 @@ class Kept:
         self.store.put(
             cluster.RECORD, asdict(cluster.Cluster(f"127.0.0.1:{self.port}", "token", True, self.mark)), expect=None
         )
-        self.processes = [self.start(cluster.GCS, self.port), self.start(cluster.RAYLET, cluster.free_port())]
-        until(lambda: self.server(cluster.GCS) and self.server(cluster.RAYLET))
+        self.processes = [self.start(servers.GCS, self.port), self.start(servers.RAYLET, cluster.free_port())]
+        until(lambda: self.server(servers.GCS) and self.server(servers.RAYLET))
         process.ensure(self.where, os.environ)
         until(lambda: process.keeper_of(self.where) and self.events())
 
     def start(self, name, port):
-        environment = os.environ | {cluster.MARK: self.mark, "RAY_gcs_storage": "rocksdb"}
+        environment = os.environ | {servers.MARK: self.mark, "RAY_gcs_storage": "rocksdb"}
         return subprocess.Popen([sys.executable, "-c", SERVER, name, str(port)], env=environment)
 
     def server(self, name):
-        return cluster.server(self.mark, name)
+        return servers.server(self.mark, name)
 
     def events(self):
         log = self.where.logs / "keeper.jsonl"
@@ -74,7 +74,7 @@ class Kept:
     def end(self):
         with contextlib.suppress(psutil.Error):
             process.stop(self.where, SystemClock())
-        cluster.kill_processes(cluster.processes_of(self.mark))
+        servers.kill_processes(servers.processes_of(self.mark))
         for one in self.processes:
             one.wait()
         self.store.close()
@@ -88,12 +88,12 @@ def kept(tmp_path):
 
 
 def test_a_killed_gcs_runs_again_by_the_same_command_while_the_raylet_goes_on(kept):
-    before, raylet = kept.server(cluster.GCS), kept.server(cluster.RAYLET)
+    before, raylet = kept.server(servers.GCS), kept.server(servers.RAYLET)
     command = before.cmdline()
     before.kill()
-    after = until(lambda: (p := kept.server(cluster.GCS)) and p.pid != before.pid and p)
+    after = until(lambda: (p := kept.server(servers.GCS)) and p.pid != before.pid and p)
     assert after.cmdline() == command
-    assert kept.server(cluster.RAYLET).pid == raylet.pid
+    assert kept.server(servers.RAYLET).pid == raylet.pid
     until(lambda: ("done", "start the GCS again") in kept.acts())
 
 
@@ -118,7 +118,7 @@ def test_an_errand_that_was_left_is_run_and_down_ends_the_keeper_first(kept):
     assert ("decided", "resume 1-a.json") in kept.acts()
     assert process.stop(kept.where, SystemClock())
     assert process.keeper_of(kept.where) is None
-    kept.server(cluster.GCS).kill()
+    kept.server(servers.GCS).kill()
     assert process.stop(kept.where, SystemClock()) is False
 
 
