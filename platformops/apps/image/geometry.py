@@ -74,7 +74,9 @@ def _halvings(side: int, wanted: int) -> int:
 
 
 def central(images: Batch, size: tuple[int, int]) -> Batch:
-    """The centre of one image, or of a batch of them; the size must fit inside."""
+    """The centre of one image, or of a batch of them; the size must fit inside. What is of that size comes back."""
     height, width = images.shape[-3], images.shape[-2]
+    if (height, width) == size:
+        return images
     top, left = (height - size[0]) // 2, (width - size[1]) // 2
     return images[..., top : top + size[0], left : left + size[1], :]

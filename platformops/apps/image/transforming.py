@@ -24,11 +24,12 @@ def transform(images: Images, operations: Sequence[Operation]) -> Batch:
     if isinstance(images, np.ndarray) and not any(changes(images, operation) for operation in operations):
         return images
     steps = _steps(operations)
+    head = images[0]
+    first = _through(head, steps)
     # Images of one size that nothing changes, as many sources have them, are put together as they are.
-    same = len({image.shape for image in images}) == 1
-    if not same or any(step(images[0]).shape != images[0].shape for step in steps):
-        return _stacked([_through(image, steps) for image in images])
-    return _stacked(list(images))
+    if first is head and len({image.shape for image in images}) == 1:
+        return _stacked(list(images))
+    return _stacked([first, *(_through(image, steps) for image in images[1:])])
 
 
 def _stacked(images: Sequence[Batch]) -> Batch:
