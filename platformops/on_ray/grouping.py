@@ -11,9 +11,10 @@ ROW_S = 20e-6
 """CPU time that a small image costs: its decoder is started, its digest taken, its row written."""
 BYTE_S = 1.2e-9
 """CPU time for each further byte of decoded pixels."""
-GROUP_S = (0.1, 0.5)
-"""CPU time of a group, at least and at most: starting a task costs about 0.01 s, and progress is seen once a group."""
-EVEN_GROUPS = 16
+GROUP_S = (0.2, 2.0)
+"""CPU time of a group, at least and at most: between two tasks a core waits 0.1 to 0.2 s for the executor of Ray Data,
+which looks ten times a second, and progress is seen once a group."""
+EVEN_GROUPS = 8
 """A source has at least so many where that keeps them above the least time, so that slow ones are evened out."""
 MAX_GROUPS = 128
 """Each leaves a file a split, and a training maps them all: processes may often have 1,024 files open."""
