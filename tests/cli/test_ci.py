@@ -82,6 +82,30 @@ def test_a_pipeline_without_a_model_runs_to_its_end_and_again_without_doing_a_st
     assert (tree / ".platformops" / "dist" / "Containerfile").exists()
 
 
+PUSHES = [
+    ("notes.md", "of no meaning\n", []),
+    ("counting.py", "# counts\ndef count(context):\n    return {'rows': 3}\n", []),
+    ("telling.py", "def tell(context):\n    return {'told': 2}\n", ["tell"]),
+    ("counting.py", "def count(context):\n    return {'rows': 4}\n", ["count", "tell"]),
+]
+
+
+def test_a_push_runs_again_only_what_its_fingerprints_say(platformops, tree):
+    (tree / "etl.yaml").write_text(
+        "system: etl\n"
+        "stages: [{name: count, uses: 'counting:count'}, {name: tell, uses: 'telling:tell', needs: [count]}]\n"
+    )
+    (tree / "telling.py").write_text("def tell(context):\n    return {'told': 1}\n")
+    seen = []
+    for file, content, _ in [("notes.md", "", None), *PUSHES]:
+        (tree / file).write_text(content)
+        git(tree, "add", ".")
+        git(tree, "commit", "-qm", file)
+        steps = platformops("run", "etl.yaml", "--json").json["steps"]
+        seen.append([step["name"] for step in steps if not step["cached"]])
+    assert seen == [["count", "tell"], *(ran for _, _, ran in PUSHES)]
+
+
 def test_an_unknown_stage_is_refused_with_the_nearest(platformops, tree):
     answer = platformops("ci", "run", "--stage", "tets")
     assert (answer.code, "did you mean 'test'" in answer.err) == (2, True)
