@@ -146,6 +146,7 @@ def crash_part(project: Project, stages: Sequence[str]) -> dict[str, object]:
     print(f"undisturbed run: exit {ended.returncode}")
     return {
         "stages_killed": len(killed),
+        "killed_at": " ".join(killed),
         "finished": ended.returncode == 0,
         "versions": project.versions("digits"),
         "versions_test": project.versions("digits-test"),
@@ -230,9 +231,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--short", action="store_true", help="kill at four boundaries rather than at all")
     parser.add_argument("--part", choices=["crash", "gitlab", "both", "image"], default="both")
+    parser.add_argument("--kill-at", nargs="+", choices=STAGES, default=[], help="kill at these boundaries alone")
     parser.add_argument("--base", default="python:3.11-slim-bookworm", help="image that the image is built on")
     arguments = parser.parse_args()
-    killed = ["train", "evaluate", "release", "verify"] if arguments.short else STAGES
+    killed = arguments.kill_at or (["train", "evaluate", "release", "verify"] if arguments.short else STAGES)
     root = Path(tempfile.mkdtemp(prefix="po-delivery-"))
     project = Project(root)
     try:
