@@ -62,8 +62,8 @@ class HookRuns:
             if wanted.project in self._threads:
                 return "it runs after the present run"
             thread = threading.Thread(target=self._run, args=(wanted.project,), daemon=True)
-            self._threads[wanted.project] = thread
             thread.start()
+            self._threads[wanted.project] = thread
         return "a run was started"
 
     def resume(self) -> None:
@@ -77,17 +77,27 @@ class HookRuns:
             thread.join()
 
     def _run(self, project: str) -> None:
-        while True:
-            # Under the lock, so that a delivery that is written down now finds this thread, or starts another.
+        try:
+            while self._turn(project):
+                pass
+        except BaseException:
             with self._lock:
-                found = self._next(project)
-                if found is None:
-                    del self._threads[project]
-                    return
-            if isinstance(found, Held):
-                self._pause.wait(max(0.1, found.until - self._clock.now()))
-            else:
-                self._carry_out(*found)
+                del self._threads[project]  # the next delivery finds no dead thread in its way
+            raise
+
+    def _turn(self, project: str) -> bool:
+        """One run, or a wait for one in other hands; False once all have ended and no thread is needed any more."""
+        # Under the lock, so that a delivery that is written down now finds this thread, or starts another.
+        with self._lock:
+            found = self._next(project)
+            if found is None:
+                del self._threads[project]
+                return False
+        if isinstance(found, Held):
+            self._pause.wait(max(0.1, found.until - self._clock.now()))
+        else:
+            self._carry_out(*found)
+        return True
 
     def _next(self, project: str) -> tuple[AskedRun, int] | Held | None:
         try:

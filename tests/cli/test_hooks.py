@@ -32,7 +32,7 @@ def serving(spec, home, *, started_by=("-m", "platformops"), **environment):
     """The endpoint's address while its process runs."""
     process = subprocess.Popen(
         [sys.executable, *started_by, "hooks", "serve", str(spec), "--port", "0", "--json",
-         *(["--update"] if (spec.parent / ".svn").exists() else [])],
+         *(["--update"] if any((spec.parent / vcs).exists() for vcs in (".svn", ".git")) else [])],
         env={**os.environ, "PYTHONPATH": str(PROJECT), "PLATFORMOPS_HOME": str(home), **environment},
         cwd=spec.parent, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
