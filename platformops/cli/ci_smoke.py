@@ -31,24 +31,26 @@ def ci_smoke(
 ) -> None:
     """Send the test split's sample again and again to the live system; exit 1 when its objective is missed.
 
-    What must hold is the spec's `serve.slo`, and that the answers come from the version that the spec makes.
+    What must hold is the spec's `serve.slo`, and that the answers come from the version that the spec makes. Some more
+    requests go before, whose latency is not judged: the first ones of a new replica find it cold.
     """
     from platformops.cli import settings
     from platformops.cli.output import next_step, print_json, print_table
     from platformops.cli.planning import planned
     from platformops.cli.reporting import write_files
-    from platformops.cli.smoking import answers, version_made
+    from platformops.cli.smoking import AT_ONCE, answers, version_made
     from platformops.clock import SystemClock
     from platformops.delivery.ci.reports import junit
-    from platformops.delivery.ci.smoke import judged_answers
+    from platformops.delivery.ci.smoke import judged_answers, warm_up_requests
 
     clock, where = SystemClock(), settings.home()
     with settings.opened_store(where) as store:
         made = planned(spec, set_, store=store, clock=clock, environment=environment)
         version, system = version_made(made, store), made.spec.system
-        checks = judged_answers(
-            answers(made.spec, version, store, where, clock, requests), made.spec.serve.slo, version=version.name
-        )
+        serve = made.spec.serve
+        warm_up = warm_up_requests(serve.replicas[1], AT_ONCE)
+        burst = answers(made.spec, version, store, where, clock, warm_up + requests)
+        checks = judged_answers(burst, serve.slo, version=version.name, warm_up=warm_up)
     if report:
         write_files(report, {f"smoke-{system}.xml": junit(f"smoke-{system}", checks)})
     is_good = all(check.passed for check in checks)

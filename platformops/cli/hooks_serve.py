@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
+import socket
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -33,6 +35,7 @@ def hooks_serve(
 ) -> None:
     """Serve signed webhooks until Ctrl-C: POST /hooks/SYSTEM starts a run, once for each delivery.
 
+    A run that was accepted and has not ended when this process dies is begun by the next one that serves.
     The secret is that of PLATFORMOPS_HOOK_SECRET, else of keys/hooks.key in the home folder, made when it is not there.
     PLATFORMOPS_STATUS (gitlab, github or webhook) with _URL and _TOKEN tells where the state of runs is reported.
     """
@@ -50,8 +53,9 @@ def hooks_serve(
 
     clock, where = SystemClock(), settings.home()
     projects, commands = _projects(specs, "release" if release else "run", update=update)
-    runs = HookRuns(commands, _teller(clock))
     with settings.opened_store(where) as store:
+        holder = f"{socket.gethostname()}:{os.getpid()}"
+        runs = HookRuns(commands, _teller(clock), store=store, clock=clock, holder=holder)
         hooks = Hooks(
             projects=projects,
             secret=hook_secret(where, is_made=True),
@@ -74,6 +78,7 @@ def hooks_serve(
         else:
             say(f"{address}/hooks/ takes deliveries for {', '.join(sorted(projects))}; Ctrl-C ends it")
             next_step(f"platformops hooks send {address}/hooks/{sorted(projects)[0]}")
+        runs.resume()
         asyncio.run(server.serve(bound))
 
 
@@ -100,8 +105,8 @@ def _projects(specs: list[Path], verb: str, *, update: bool) -> tuple[dict[str, 
 
 def _teller(clock: Clock) -> Tell:
     from platformops.cli.status_port import receiver_in, tell
+    from platformops.delivery.ci.asked import Wanted
     from platformops.delivery.ci.status import State, Status
-    from platformops.gateway.hooks import Wanted
 
     to = receiver_in()
 

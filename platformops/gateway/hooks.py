@@ -1,4 +1,8 @@
-"""The door for webhooks: a signed delivery starts a run of the project that it names, once; all else is refused."""
+"""The door for webhooks: a signed delivery starts a run of the project that it names, once; all else is refused.
+
+The run that a delivery leads to is written down in the commit that accepts it: whoever dies then, it is begun by the
+next process that serves, and the same delivery sent again is answered with that run.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from platformops.clock import Clock
+from platformops.delivery.ci.asked import AskedRun, Wanted
+from platformops.delivery.ci.asked_store import asked_put, forgotten, load_asked
 from platformops.errors import StoreConflict
 from platformops.gateway.replies import Refused, Reply, refusal
 from platformops.gateway.request import Asked, Receive, Scope, Send, exchange_of, read_body, send_reply
 from platformops.security.audit import Audited, audit_put
 from platformops.security.webhooks import Forged, Genuine, verified
-from platformops.store.records import ABSENT, Put, Store
+from platformops.store.records import ABSENT, JsonObject, Put, Store
 
 PREFIX = "/hooks/"
 MOST_BODY_BYTES = 256 * 1024
@@ -27,22 +33,13 @@ CONFLICTS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A run that somebody asked for."""
-
-    project: str
-    revision: str
-    who: str
-
-
-@dataclass(frozen=True, slots=True)
 class Project:
     branch: str
     """A push to another branch is taken and starts nothing."""
 
 
 Start = Callable[[Wanted], str]
-"""Has the run begin, or wait for the present one; answers what became of it, in one sentence."""
+"""Has the run that was written down begin, or wait for the present one; answers what became of it, in one sentence."""
 
 
 class Hooks:
@@ -92,31 +89,43 @@ class Hooks:
         project = self._projects.get(name)
         if project is None:
             raise Refused(404, "unknown_project", f"no such project; there are {', '.join(sorted(self._projects))}")
-        wanted = _wanted(name, document)
-        self._remember(genuine, wanted)
-        if (ref := document.get("ref")) and ref != f"refs/heads/{project.branch}":
+        wanted, ref = _wanted(name, document), document.get("ref")
+        starts = not ref or ref == f"refs/heads/{project.branch}"
+        run = self._remember(genuine, wanted, starts=starts)
+        if run is None:
             return _reply(202, {"project": name, "outcome": f"only {project.branch} starts a run"})
-        return _reply(202, {"project": name, "outcome": self._start(wanted)})
+        return _reply(202, {"project": name, "run": run.name, "outcome": self._start(wanted)})
 
-    def _remember(self, genuine: Genuine, wanted: Wanted) -> None:
-        """Writes down, in one commit, that the delivery came, and for whom. Raises Refused when it came before."""
-        now = self._clock.now()
+    def _remember(self, genuine: Genuine, wanted: Wanted, *, starts: bool) -> AskedRun | None:
+        """The run that the delivery leads to, written down in one commit with its coming. Raises Refused when it came
+        before."""
+        now, key = self._clock.now(), DELIVERED + genuine.replay_key
         said = f"start {wanted.project} at {wanted.revision or 'its newest revision'}"
         for _ in range(CONFLICTS):
-            if self._store.get(DELIVERED + genuine.replay_key) is not None:
-                raise Refused(409, "replayed", "this delivery came before")
+            if (before := self._store.get(key)) is not None:
+                raise self._came_before(before.value)
             entry = audit_put(self._store, Audited(said, wanted.who, "accepted", genuine.scheme, now))
-            came = Put(DELIVERED + genuine.replay_key, {"at": now}, expect=ABSENT)
+            run, asked = asked_put(self._store, wanted, now) if starts else (None, None)
+            came: JsonObject = {"at": now, "project": wanted.project, "run": run.number if run else None}
+            puts = [Put(key, came, expect=ABSENT), entry, *([asked] if asked else [])]
             try:
-                self._store.commit([came, entry, *self._forgotten(now)])
+                self._store.commit([*puts, *self._forgotten(wanted.project, now)])
             except StoreConflict:
                 continue
-            return
+            return run
         raise Refused(503, "busy", "too many deliveries at once", headers={b"retry-after": b"1"})
 
-    def _forgotten(self, now: float) -> list[Put]:
+    def _came_before(self, came: JsonObject) -> Refused:
+        """With the run that the delivery led to, so that a sender who missed the first answer has it now."""
+        project, number = came.get("project"), came.get("run")
+        run = load_asked(self._store, str(project), number) if isinstance(number, int) else None
+        beside = {"project": run.project, "run": run.name, "outcome": _state_said(run)} if run else {}
+        return Refused(409, "replayed", "this delivery came before", beside=beside)
+
+    def _forgotten(self, project: str, now: float) -> list[Put]:
         old = (e for e in self._store.scan(DELIVERED, limit=PRUNED_AT_ONCE) if now - _at(e.value.get("at")) > KEPT_S)
-        return [Put(entry.key, None, expect=entry.version) for entry in old]
+        deliveries = [Put(entry.key, None, expect=entry.version) for entry in old]
+        return [*deliveries, *forgotten(self._store, project, now - KEPT_S, PRUNED_AT_ONCE)]
 
     def _refused(self, path: str, client: str, refused: Refused) -> None:
         now = self._clock.now()
@@ -149,6 +158,11 @@ def _wanted(project: str, document: Mapping[str, object]) -> Wanted:
     sender = document.get("sender")
     who = document.get("who") or (sender.get("login") if isinstance(sender, dict) else "")
     return Wanted(project, _text(document.get("revision") or document.get("after")), _text(who))
+
+
+def _state_said(run: AskedRun) -> str:
+    led = f"it led to {run.run_id}, " if run.run_id else ""
+    return f"{led}{run.state.value}" + (f": {run.reason}" if run.reason else "")
 
 
 def _text(value: object) -> str:

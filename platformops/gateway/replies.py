@@ -22,6 +22,7 @@ class Refused(Exception):
         *,
         field: str | None = None,
         headers: Mapping[bytes, bytes] | None = None,
+        beside: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(code)
         self.status = status
@@ -30,6 +31,8 @@ class Refused(Exception):
         self.field = field
         """Where in the request, for example `images[3]`."""
         self.headers = dict(headers or {})
+        self.beside = dict(beside or {})
+        """What the answer says beside the error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,7 @@ def refusal(refused: Refused, request_id: str) -> Reply:
     error: dict[str, str] = {"code": refused.code, "message": refused.message, "request_id": request_id}
     if refused.field is not None:
         error["field"] = refused.field
-    body = json.dumps({"error": error}).encode("ascii")
+    body = json.dumps({"error": error, **refused.beside}).encode("ascii")
     return Reply(refused.status, body, headers=refused.headers, code=refused.code)
 
 

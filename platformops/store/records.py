@@ -18,6 +18,9 @@ Keys in use (a key's parts are separated by `/` and contain none):
     queue/<system>                a release that waits for the running one to end
     decision/<subject>/<number>   what was decided, on which evidence, and what would change it
     key/<key id>                  the hash of an API key, its scopes and systems
+    delivered/<delivery>          a webhook that was accepted, and the run that it led to
+    asked/<project>/<number>      a run that webhooks asked for, from its acceptance to its end
+    audit/<number>                who asked for what by webhooks, each entry chained to the one before
     lease/<name>                  who may act (controller epoch)
     node/<node id>                how a node is, which remedy is in force, which probe is wanted
     wish/<node id>                what a person wants of a node

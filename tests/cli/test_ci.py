@@ -1,6 +1,10 @@
 """The pipeline from the command line: written, found stale, run stage by stage with its exit codes."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
@@ -80,6 +84,55 @@ def test_a_pipeline_without_a_model_runs_to_its_end_and_again_without_doing_a_st
     done = [json.loads(line) for log in (home / "logs").glob("*.jsonl") for line in log.read_text().splitlines()]
     assert [e["event.action"] for e in done].count("step-done") == 1
     assert (tree / ".platformops" / "dist" / "Containerfile").exists()
+
+
+PUSHES = [
+    ("notes.md", "of no meaning\n", []),
+    ("counting.py", "# counts\ndef count(context):\n    return {'rows': 3}\n", []),
+    ("telling.py", "def tell(context):\n    return {'told': 2}\n", ["tell"]),
+    ("counting.py", "def count(context):\n    return {'rows': 4}\n", ["count", "tell"]),
+]
+
+
+def test_a_push_runs_again_only_what_its_fingerprints_say(platformops, tree):
+    (tree / "etl.yaml").write_text(
+        "system: etl\n"
+        "stages: [{name: count, uses: 'counting:count'}, {name: tell, uses: 'telling:tell', needs: [count]}]\n"
+    )
+    (tree / "telling.py").write_text("def tell(context):\n    return {'told': 1}\n")
+    seen = []
+    for file, content, _ in [("notes.md", "", None), *PUSHES]:
+        (tree / file).write_text(content)
+        git(tree, "add", ".")
+        git(tree, "commit", "-qm", file)
+        steps = platformops("run", "etl.yaml", "--json").json["steps"]
+        seen.append([step["name"] for step in steps if not step["cached"]])
+    assert seen == [["count", "tell"], *(ran for _, _, ran in PUSHES)]
+
+
+def killed_as_it_begins(tree, stage):
+    """Kills the pipeline, with all that it started, as it says that it begins the stage."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "platformops", "ci", "run"], cwd=tree, env=environment, stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    with process:
+        said = any(line.startswith(f"{stage}: ") for line in process.stderr)
+        os.killpg(process.pid, signal.SIGKILL)
+    return said
+
+
+@pytest.mark.real
+def test_a_pipeline_that_is_killed_at_stage_boundaries_is_finished_by_the_next_with_each_step_done_once(
+    platformops, tree, home
+):
+    (tree / "etl.yaml").write_text(SPEC.replace("exit 7", "test -e etl.yaml"))
+    assert all(killed_as_it_begins(tree, stage) for stage in ("build", "run"))
+    for _ in range(2):
+        assert platformops("ci", "run", "--stage", "run").code == 0
+    done = [json.loads(line) for log in (home / "logs").glob("*.jsonl") for line in log.read_text().splitlines()]
+    assert [e["event.action"] for e in done].count("step-done") == 1
 
 
 def test_an_unknown_stage_is_refused_with_the_nearest(platformops, tree):

@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 
 from platformops.cli.hook_runs import Command, HookRuns
-from platformops.gateway.hooks import Wanted
+from platformops.clock import ManualClock
+from platformops.delivery.ci.asked import LEASE_S, Wanted
+from platformops.delivery.ci.asked_store import asked_put, asked_runs, begin_next
+from platformops.store.memory import MemoryStore
 from tests.delivery.ci.test_status import server as status_server
 from tests.registry.repositories import SVN_PASSWORD, SVN_USER, Subversion, git
 
@@ -25,10 +28,11 @@ PROJECT = Path(__file__).resolve().parents[2]
 
 
 @contextlib.contextmanager
-def serving(spec, home, **environment):
+def serving(spec, home, *, started_by=("-m", "platformops"), **environment):
     """The endpoint's address while its process runs."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "platformops", "hooks", "serve", str(spec), "--port", "0", "--update", "--json"],
+        [sys.executable, *started_by, "hooks", "serve", str(spec), "--port", "0", "--json",
+         *(["--update"] if any((spec.parent / vcs).exists() for vcs in (".svn", ".git")) else [])],
         env={**os.environ, "PYTHONPATH": str(PROJECT), "PLATFORMOPS_HOME": str(home), **environment},
         cwd=spec.parent, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
@@ -118,7 +122,27 @@ def test_a_tree_without_version_control_cannot_be_updated(platformops):
     assert (answer.code, "no working tree" in answer.err) == (2, True)
 
 
-def test_deliveries_during_a_run_are_one_more_run_afterwards(tmp_path):
+@pytest.fixture
+def runs(tmp_path):
+    """Makes what carries out asked runs of project `a` by `--version`; all of them share a store and a clock."""
+    store, clock = MemoryStore(), ManualClock()
+
+    def made(tell, holder="one", arguments=("--version",)):
+        commands = {"a": Command(arguments, tmp_path, "")}
+        found = HookRuns(commands, tell, store=store, clock=clock, holder=holder)
+
+        def ask(revision, *, is_started=True):
+            wanted = Wanted("a", revision, "")
+            store.commit([asked_put(store, wanted, clock.now())[1]])
+            return found.start(wanted) if is_started else ""
+
+        return found, ask
+
+    made.store, made.clock = store, clock
+    return made
+
+
+def test_deliveries_during_a_run_are_one_more_run_afterwards(runs):
     told, began, goes_on = [], threading.Event(), threading.Event()
 
     def tell(wanted, state, description):
@@ -127,21 +151,83 @@ def test_deliveries_during_a_run_are_one_more_run_afterwards(tmp_path):
             began.set()
             goes_on.wait(60)
 
-    runs = HookRuns({"a": Command(("--version",), tmp_path, "")}, tell)
-    assert runs.start(Wanted("a", "1", "")) == "a run was started"
+    carrying, ask = runs(tell)
+    assert ask("1") == "a run was started"
     assert began.wait(60)
-    assert [runs.start(Wanted("a", r, "")) for r in ("2", "3", "4")] == ["it runs after the present run"] * 3
+    assert [ask(r) for r in ("2", "3", "4")] == ["it runs after the present run"] * 3
     goes_on.set()
-    runs.wait()
+    carrying.wait()
     assert told == [("1", "running"), ("1", "success"), ("4", "running"), ("4", "success")]
-    assert runs.start(Wanted("a", "5", "")) == "a run was started"
-    runs.wait()
+    assert ask("5") == "a run was started"
+    carrying.wait()
+    assert [run.state.value for run in asked_runs(runs.store, 9)] == ["success"] * 3
 
 
-def test_a_run_that_fails_is_told_with_its_exit_code(tmp_path):
+def test_a_run_that_fails_is_told_with_its_exit_code(runs):
     told = []
-    runs = HookRuns({"a": Command(("plan", "nothing.yaml"), tmp_path, "")}, lambda *news: told.append(news[1:]))
-    runs.start(Wanted("a", "1", ""))
-    runs.wait()
+    carrying, ask = runs(lambda *news: told.append(news[1:]), arguments=("plan", "nothing.yaml"))
+    ask("1")
+    carrying.wait()
     assert told[-1][0] == "failed"
     assert told[-1][1].startswith("exit 2")
+
+
+def test_a_run_that_was_accepted_and_not_begun_is_begun_by_the_next_process_and_only_once(runs):
+    told = []
+    _, ask = runs(lambda *_: None)
+    ask("1", is_started=False)
+    for holder in ("two", "three"):
+        after, _ = runs(lambda wanted, state, _: told.append((wanted.revision, state)), holder)
+        after.resume()
+        after.wait()
+    assert told == [("1", "running"), ("1", "success")]
+
+
+def test_a_run_whose_process_died_within_it_is_begun_again_once_its_lease_has_run_out(runs):
+    told = []
+    _, ask = runs(lambda *_: None)
+    ask("1", is_started=False)
+    begin_next(runs.store, "a", "one", runs.clock.now())
+    runs.clock.sleep(LEASE_S)
+    after, _ = runs(lambda wanted, state, _: told.append(state), "two")
+    after.resume()
+    after.wait()
+    assert told == ["running", "success"]
+    assert asked_runs(runs.store, 1)[0].attempts == 2
+
+
+KILLED_AS_IT_BEGINS = """\
+import os, signal, sys
+from platformops.cli.hook_runs import HookRuns
+HookRuns.start = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+HookRuns.resume = lambda *_: None
+from platformops.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.real
+def test_a_run_that_was_accepted_survives_the_kill_of_its_server_and_its_resend_is_told_of_it(
+    platformops, home, tmp_path
+):
+    spec, delivery = Path.cwd() / "etl.yaml", "msg_of_the_killed"
+    spec.write_text(SPEC)
+    (Path.cwd() / "counting.py").write_text(COUNTING)
+    told = {"PLATFORMOPS_STATUS": "webhook", "PLATFORMOPS_STATUS_TOKEN": "a token of sixteen"}
+    send = ("hooks", "send", "--revision", "7", "--delivery", delivery, "--json")
+    with status_server() as (receiver, got):
+        told["PLATFORMOPS_STATUS_URL"] = receiver
+        with serving(spec, home, started_by=("-c", KILLED_AS_IT_BEGINS), **told) as endpoint:
+            assert platformops(*send, f"{endpoint}/hooks/etl").code == 3, "it died before it answered"
+        assert not states(got)
+        with serving(spec, home, **told) as endpoint:
+            ended = until_ended(got)
+            answer = platformops(*send, f"{endpoint}/hooks/etl")
+            led_to = next((home / "logs").glob("*.jsonl")).stem
+            assert (answer.code, answer.json["run"]) == (0, "etl/1")
+            assert answer.json["outcome"].startswith(f"it led to {led_to}, success")
+    assert [(s["state"], s["revision"]) for s in ended] == [("running", "7"), ("success", "7")]
+    log = platformops("hooks", "log", "--json").json
+    assert [(run["run"], run["state"], run["attempts"]) for run in log["runs"]] == [("etl/1", "success", 1)]
+    assert [entry["outcome"] for entry in log["entries"]] == ["accepted", "refused"], "the second was a replay"
+    assert len(list((home / "logs").glob("*.jsonl"))) == 1

@@ -42,7 +42,7 @@ SURFACE = {
     "ci smoke": ["SPEC", "--environment", "--json", "--or-rollback", "--report", "--requests", "--set"],
     "hooks": [],
     "hooks serve": ["SPECS...", "--host", "--json", "--port", "--release", "--update"],
-    "hooks send": ["URL", "--as", "--json", "--revision"],
+    "hooks send": ["URL", "--as", "--delivery", "--json", "--revision"],
     "hooks log": ["--json", "--last"],
     "export": [],
     "export kube": ["SPEC", "--image", "--json", "--set", "--to", "--workers"],

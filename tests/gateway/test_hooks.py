@@ -6,6 +6,8 @@ import json
 import pytest
 
 from platformops.clock import ManualClock
+from platformops.delivery.ci.asked import AskedState, ended
+from platformops.delivery.ci.asked_store import begin_next, load_asked, put_asked
 from platformops.gateway.hooks import DELIVERED, KEPT_S, MOST_BODY_BYTES, MOST_REFUSALS_A_MINUTE, Hooks, Project
 from platformops.security.audit import STORED_UNDER, broken_link
 from platformops.security.webhooks import signed_headers
@@ -52,7 +54,7 @@ def door():
 
 def test_a_signed_delivery_starts_a_run_and_is_on_record(door):
     status, answer = door.send({"revision": "abc", "who": "ada"})
-    assert (status, answer) == (202, {"project": "digits", "outcome": "a run was started"})
+    assert (status, answer) == (202, {"project": "digits", "run": "digits/1", "outcome": "a run was started"})
     assert [(w.project, w.revision, w.who) for w in door.started] == [("digits", "abc", "ada")]
     assert door.audited() == [("accepted", "ada", "standard")]
 
@@ -62,6 +64,32 @@ def test_a_delivery_that_comes_again_starts_nothing(door):
     status, answer = door.send({"revision": "abc"})
     assert (status, answer["error"]["code"], len(door.started)) == (409, "replayed", 1)
     assert door.audited()[-1] == ("refused", "10.1.1.1", "409 replayed: this delivery came before")
+
+
+def test_a_delivery_that_comes_again_is_told_the_run_that_it_led_to(door):
+    run = door.send({"revision": "abc"})[1]["run"]
+    assert door.send({"revision": "abc"})[1]["run"] == run
+    begun, version = begin_next(door.store, "digits", "one", door.clock.now())
+    assert door.send({"revision": "abc"})[1]["outcome"] == "running"
+    put_asked(door.store, ended(begun, went_well=False, reason="exit 1", run_id="20260101-a"), version)
+    answer = door.send({"revision": "abc"})[1]
+    assert (answer["run"], answer["outcome"]) == ("digits/1", "it led to 20260101-a, failed: exit 1")
+
+
+def test_what_is_accepted_is_written_down_before_it_begins(door):
+    """Seen by a start that finds its run in the store, and by one that fails: the run is still to be done."""
+    found = []
+    door.hooks._start = lambda wanted: found.append(load_asked(door.store, wanted.project, 1)) or "begun"
+    door.send({"revision": "abc"})
+    assert (found[0].state, found[0].revision) == (AskedState.WAITING, "abc")
+    assert begin_next(door.store, "digits", "another process", door.clock.now())[0].name == "digits/1"
+
+
+def test_a_delivery_that_starts_nothing_leads_to_no_run_when_it_comes_again(door):
+    push = {"ref": "refs/heads/topic"}
+    door.send(push)
+    assert (door.send(push)[0], "run" in door.send(push)[1]) == (409, False)
+    assert not door.store.scan("asked/")
 
 
 def test_another_delivery_with_the_same_content_is_another_run(door):

@@ -8,7 +8,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from platformops.delivery.ci.records import Check
 from platformops.delivery.ci.reports import badge, junit, marker, open_metrics, table
-from platformops.delivery.ci.smoke import Answer, judged_answers, quantile
+from platformops.delivery.ci.smoke import Answer, judged_answers, quantile, warm_up_requests
 from platformops.spec.types import SloSpec
 
 CHECKS = (Check("accuracy", True, "0.98 is above 0.95", 1.5), Check("p99_ms", False, "310 & <more> than \x1b[31m250"))
@@ -68,6 +68,25 @@ def test_good_answers_of_the_right_version_pass():
 )
 def test_what_misses_the_objective_is_named(given, missed):
     assert failed(given) == missed
+
+
+def test_the_latency_of_the_first_requests_to_a_cold_replica_is_not_judged_but_their_errors_are():
+    cold, slo = answers(10, seconds=3.0), SloSpec(p99_ms=100)
+    passed = [c.passed for c in judged_answers(cold + answers(50), slo, version="digits:v1", warm_up=10)]
+    assert passed == [True, True, True]
+    checks = judged_answers(answers(1, 503) + cold + answers(50), slo, version="digits:v1", warm_up=11)
+    assert [c.name for c in checks if not c.passed] == ["errors"]
+    assert [c.passed for c in judged_answers(cold + answers(50), slo, version="digits:v1")] == [True, False, True]
+
+
+@pytest.mark.parametrize(("slow", "missed"), [(0, []), (1, []), (2, ["p99_ms"]), (50, ["p99_ms"])])
+def test_one_slow_answer_of_a_short_burst_is_no_percentile_but_two_are(slow, missed):
+    assert failed(answers(50 - slow) + answers(slow, seconds=3.0)) == missed
+
+
+def test_every_replica_that_may_be_there_is_warmed():
+    assert warm_up_requests(1, 2) < warm_up_requests(4, 2)
+    assert warm_up_requests(1, 2) >= 2, "even one replica is asked by several at once"
 
 
 def test_failures_are_counted_by_status():

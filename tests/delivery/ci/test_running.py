@@ -1,4 +1,4 @@
-"""Jenkins's and Travis's files run from their first stage to their last, on stand-ins for what the lines call."""
+"""GitLab's, Jenkins's and Travis's files run from their first stage to their last, on stand-ins for what they call."""
 
 import json
 import os
@@ -9,6 +9,7 @@ import pytest
 from platformops.delivery.ci.systems import SYSTEMS, written
 from tests.delivery.ci.tools import PIPELINE, ran, tool
 from tests.delivery.ci.travis_phases import run_build
+from tests.registry.repositories import git
 
 RUNNER = Path(__file__).with_name("jenkinsfile.groovy")
 NAMES = [stage.name for stage in PIPELINE.stages]
@@ -104,6 +105,53 @@ def test_the_jenkinsfile_of_another_branch_makes_a_model_and_delivers_none(jenki
 @pytest.mark.real
 def test_a_directive_that_jenkins_does_not_know_is_refused(jenkins):
     assert jenkins["misspelt"][0]["error"] == "Refused: Pipeline has no stagess"
+
+
+@pytest.fixture(scope="module")
+def gitlab(tmp_path_factory):
+    """Runs the written file in a repository of its own under gitlab-ci-local; exit code, jobs that passed, folder."""
+    executor, root = tool("gitlab-ci-local"), tmp_path_factory.mktemp("gitlab")
+
+    def run(name, failing="nothing fails", branch="main"):
+        folder = furnished(root / name)
+        (folder / "failing").write_text(failing)
+        (folder / ".gitlab-ci.yml").write_text(written(SYSTEMS["gitlab"], PIPELINE, None))
+        (folder / ".gitignore").write_text(".gitlab-ci-local/\nbin/\ncalls\nfailing\n")
+        git(folder, "init", "-q", "-b", branch)
+        git(folder, "add", ".")
+        git(folder, "commit", "-qm", "first")
+        git(folder, "remote", "add", "origin", "https://git.example/team/digits.git")
+        git(folder, "update-ref", "refs/remotes/origin/main", "HEAD")
+        git(folder, "symbolic-ref", "refs/remotes/origin/HEAD", "refs/remotes/origin/main")
+        code, out = ran(
+            executor, "--force-shell-executor", "--no-shell-isolation", "--no-color", "--manual", "approve",
+            "--variable", "GITLAB_USER_LOGIN=ada", folder=folder, HOME=str(folder),
+            PATH=f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        )  # fmt: skip
+        words = [line.split()[:2] for line in out.splitlines()]
+        return code, [name for name in NAMES if ["PASS", name] in words], folder
+
+    return run
+
+
+@pytest.mark.real
+def test_the_gitlab_file_runs_all_stages_and_hands_the_approver_on(gitlab):
+    code, passed, folder = gitlab("good")
+    assert (code, passed) == (0, NAMES)
+    assert "platformops release configs/digits.yaml --watch --approved-by ada" in calls(folder)
+
+
+@pytest.mark.real
+def test_a_failing_gate_ends_the_gitlab_pipeline_before_anything_is_deployed(gitlab):
+    code, passed, folder = gitlab("failing", failing="--strict")
+    assert (code, passed) == (1, NAMES[: NAMES.index("evaluate")])
+    assert not [call for call in calls(folder) if "release" in call]
+
+
+@pytest.mark.real
+def test_the_gitlab_file_of_another_branch_makes_a_model_and_delivers_none(gitlab):
+    code, passed, _ = gitlab("branch", branch="topic")
+    assert (code, passed) == (0, NAMES[: NAMES.index("deploy-test")])
 
 
 def travis(tree, **given):

@@ -1,8 +1,6 @@
 """The manifests hold what KubeRay's schemas want, and the chart renders to the same."""
 
 import copy
-import importlib.util
-import json
 import re
 from importlib.metadata import version
 from pathlib import Path
@@ -127,10 +125,15 @@ def test_every_value_that_a_template_uses_is_in_the_values(path):
             at = at[part]
 
 
-def test_the_file_for_ray_up_is_valid_by_rays_schema():
-    jsonschema = pytest.importorskip("jsonschema")
-    schema = Path(importlib.util.find_spec("ray").origin).parent / "autoscaler" / "ray-schema.json"
+def test_the_file_for_ray_up_is_taken_by_rays_own_loader_which_refuses_a_typo():
+    autoscaler = pytest.importorskip("ray.autoscaler._private.util")
     config = yaml.safe_load((PROJECT / "configs" / "cluster" / "ray-up.yaml").read_text())
-    jsonschema.validate(config, json.loads(schema.read_text()))
-    assert all("RAY_AUTH_MODE=token" in line for line in
-               (config["head_start_ray_commands"][1], config["worker_start_ray_commands"][1]))  # fmt: skip
+    taken = autoscaler.prepare_config(copy.deepcopy(config))
+    autoscaler.validate_config(taken)
+    (nodes,) = taken["available_node_types"].values()
+    assert (nodes["min_workers"], nodes["max_workers"]) == (2, 2), "both workers are started"
+    for role in ("head", "worker"):
+        assert "RAY_AUTH_MODE=token" in taken[f"{role}_start_ray_commands"][1]
+        assert "PLATFORMOPS_HOME=" in taken[f"{role}_start_ray_commands"][1]
+    with pytest.raises(Exception, match="setup_comands"):
+        autoscaler.validate_config(autoscaler.prepare_config({**config, "setup_comands": []}))
