@@ -100,7 +100,7 @@ def test_the_only_node_is_not_cordoned():
 
 
 def test_a_drill_that_is_not_known_or_has_no_cluster_says_so(platformops, monkeypatch):
-    assert "one of controller" in platformops("drill", "node", "everything").err
+    assert "one of blip, controller" in platformops("drill", "node", "everything").err
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     answer = platformops("drill", "node", "kil")
     assert (answer.code, "did you mean" in answer.err) == (2, True)
