@@ -6,6 +6,7 @@ was to do it is asked for again, and one that was done is not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -299,11 +300,15 @@ class _Turn:
         )
 
     def _saved(self, record: NodeRecord, choice: Choice, risk: Risk) -> NodeRecord:
-        """Work on a node that is suspect or worse writes a checkpoint first, where that is worth it."""
+        """Work on a node that is suspect or worse writes a checkpoint where that is cheaper than to go on without,
+        whatever else is done to the node: it takes nothing from it. Who moves writes one anyway."""
         is_ill = record.condition.state in (NodeState.SUSPECT, NodeState.UNHEALTHY)
-        if not is_ill or choice.remedy is not Remedy.CHECKPOINT or record.remedy in (Remedy.MOVE, Remedy.DRAIN):
+        saved, unsaved = choice.costs.get(Remedy.CHECKPOINT, math.inf), choice.costs[Remedy.WAIT]
+        if not is_ill or saved >= unsaved or record.remedy in (Remedy.MOVE, Remedy.DRAIN):
             return record
-        self._say(record.id, choice.remedy.value, choice.reason, risk, choice)
+        expected = f"expected {saved:,.0f} slot-seconds with a checkpoint, else {unsaved:,.0f}"
+        why = f"fails with {risk.actionable:.1%}; {expected}"
+        self._say(record.id, Remedy.CHECKPOINT.value, why, risk, choice)
         return replace(record, checkpoint_at=self._now)
 
     def _remedied(self, record: NodeRecord, choice: Choice, view: View | None) -> NodeRecord:

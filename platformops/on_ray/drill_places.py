@@ -42,8 +42,8 @@ class Settled:
     wrapper: tuple[str, ...] = ()
     arguments: tuple[str, ...] = ()
     group: Path | None = None
-    link: str = ""
-    """The end of its cable on this side."""
+    network: str = ""
+    gateway: str = ""
 
 
 @cache
@@ -95,11 +95,13 @@ def speed_up(settled: Settled) -> None:
 
 
 def cut(settled: Settled) -> None:
-    _ip("link", "set", settled.link, "down")
+    """At the node's end: everything that is sent there is lost, as it is when a cable is pulled far away."""
+    _ip("-n", settled.network, "link", "set", f"{settled.network}n", "down")
 
 
 def mend(settled: Settled) -> None:
-    _ip("link", "set", settled.link, "up")
+    _ip("-n", settled.network, "link", "set", f"{settled.network}n", "up")
+    _ip("-n", settled.network, "route", "add", "default", "via", settled.gateway)
 
 
 def _controller(place: Place) -> Path | None:
@@ -149,7 +151,7 @@ def _network(name: str, undoing: Undoing) -> Settled:
         _ip("-n", name, "link", "set", device, "up")
     _ip("-n", name, "route", "add", "default", "via", ours)
     entered = ("nsenter", f"--net=/var/run/netns/{name}")
-    return Settled(Place.NETWORK, entered, (f"--node-ip-address={theirs}",), link=f"{name}h")
+    return Settled(Place.NETWORK, entered, (f"--node-ip-address={theirs}",), network=name, gateway=ours)
 
 
 def _ip(*arguments: str) -> None:

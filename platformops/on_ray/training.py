@@ -21,8 +21,9 @@ from ray.experimental import internal_kv
 from platformops.apps.prepared import PreparedDataset, open_prepared
 from platformops.clock import SystemClock
 from platformops.errors import PlatformError, StageFailed
+from platformops.on_ray.gang_places import gang, node_views, wait_for_room
 from platformops.on_ray.gangs import GangTeller
-from platformops.on_ray.keeping_off import KeepOff, gang, node_views, wait_for_room
+from platformops.on_ray.keeping_off import KeepOff
 from platformops.on_ray.layout import Layout, training_layout
 from platformops.on_ray.session import capacities
 from platformops.on_ray.spares import HOOK

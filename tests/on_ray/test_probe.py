@@ -129,6 +129,10 @@ def test_a_refused_connection_is_told_from_one_that_nobody_answers():
     assert Question(*address).wait(5.0) is Answer.REFUSED
 
 
+def test_a_network_that_leads_nowhere_refuses_nothing():
+    assert Question("255.255.255.255", 9).wait(5.0) is Answer.WAITING
+
+
 class RecordedGpus:
     """A trace of what a driver said: one GPU that grows hot, is throttled, and falls off the bus."""
 
