@@ -35,6 +35,7 @@ PATIENCE = 2.0
 CPUS = 1
 OBJECT_STORE_BYTES = 80_000_000
 MARK = "PLATFORMOPS_DRILL"
+LOG = "drill.log"
 PLACES: Mapping[str, Place] = {
     "slow": Place.PROCESSOR,
     "leak": Place.MEMORY,
@@ -60,11 +61,12 @@ class Victim:
 
     def begin(self) -> None:
         """Its server runs and is heard on return; also again, after it has died. Raises ClusterError."""
-        self._end_what_is_left()
-        before = {n["NodeID"] for n in ray.nodes()}
-        self._start()
-        self.wait("its node joins", lambda: bool({n["NodeID"] for n in ray.nodes()} - before))
-        self.node = next(n["NodeID"] for n in ray.nodes() if n["NodeID"] not in before)
+        before = self._joined()
+        if not self._is_started() and not self._is_started():
+            log = self.home.logs / LOG
+            raise ClusterError("the drill's node does not start", remedy=f"read {log}")
+        self.wait("its node joins", lambda: bool(self._joined() - before))
+        self.node = min(self._joined() - before)
         self.nodes.append(self.node)
         self.wait("its node is heard", lambda: self._row().get("heard_s_ago") is not None)
 
@@ -109,21 +111,25 @@ class Victim:
                 process.kill()
         psutil.wait_procs(left, timeout=START_S)
 
-    def _start(self) -> None:
+    def _joined(self) -> set[str]:
+        """Its living nodes; the one that was just killed may be among them until the cluster knows."""
+        return {n["NodeID"] for n in ray.nodes() if n["Alive"] and n["Labels"].get(DRILL_LABEL) == self.mark}
+
+    def _is_started(self) -> bool:
+        """Ray gives a node half a minute to come up, which a machine with ten times too much work may not make."""
+        self._end_what_is_left()
         command = [
             *self.settled.wrapper, sys.executable, "-m", "ray.scripts.scripts", "start",
             f"--address={self._address}", f"--num-cpus={CPUS}", f"--object-store-memory={OBJECT_STORE_BYTES}",
             f"--labels={DRILL_LABEL}={self.mark}", "--disable-usage-stats", *self.settled.arguments,
         ]  # fmt: skip
-        log = self.home.logs / "drill.log"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("ab") as output:
+        self.home.logs.mkdir(parents=True, exist_ok=True)
+        with (self.home.logs / LOG).open("ab") as output:
             done = subprocess.run(
                 command, env={**os.environ, MARK: self.mark}, stdout=output, stderr=output,
                 stdin=subprocess.DEVNULL, timeout=START_S, check=False, start_new_session=True,
             )  # fmt: skip
-        if done.returncode:
-            raise ClusterError(f"the drill's node did not start (exit {done.returncode})", remedy=f"read {log}")
+        return done.returncode == 0
 
     def _status(self) -> JsonObject:
         entry = self.store.get(STATUS)
