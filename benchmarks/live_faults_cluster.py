@@ -34,6 +34,10 @@ class Site:
         import ray
         from ray.cluster_utils import Cluster
 
+        from platformops.on_ray.session import keep_stdout
+
+        keep_stdout()
+
         # Ray's default place would name this cluster to every other process of the machine.
         ray._private.utils.write_ray_address = ray._private.utils.reset_ray_address = lambda *_, **__: None
         self.home: Home = home

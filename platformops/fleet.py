@@ -19,6 +19,7 @@ from platformops.health.decide import (
     SILENT_PROBE_S,
     Action,
     Avoid,
+    Checkpoint,
     Decided,
     Drain,
     PlaceProbe,
@@ -61,6 +62,7 @@ WISHES_EVERY_S = 1.0
 STALLED_S = 1.0
 """A turn that comes so late after the last one finds old news."""
 FORGET_DEAD_S = 7.0 * DAY_S
+FORGET_DRILL_S = 900.0
 
 
 class FleetPorts(Protocol):
@@ -94,7 +96,9 @@ class FleetPorts(Protocol):
 
     def drain(self, node: str, reason: str) -> None: ...
 
-    def avoid(self, nodes: Sequence[str]) -> None: ...
+    def avoid(self, nodes: Sequence[str], suspects: Sequence[str]) -> None: ...
+
+    def checkpoint(self, node: str, at: float) -> None: ...
 
 
 class FleetController:
@@ -135,7 +139,7 @@ class FleetController:
 
     def _listen(self, members: Mapping[str, Member], now: float) -> None:
         living = {n for n, m in members.items() if m.is_alive}
-        prior = class_prior(r.history for r in self._records.values())
+        prior = class_prior(r.history for r in self._records.values() if not r.drill)
         for node in living:
             record = self._records.get(node)
             hazard = hazard_per_s(record.history, prior, now) if record else prior.mean_per_s
@@ -196,7 +200,7 @@ class FleetController:
         self._guard, self._learnt = decided.guard, decided.learnt
 
     def _is_forgotten(self, record: NodeRecord) -> bool:
-        return self._clock.now() - record.condition.since > FORGET_DEAD_S
+        return self._clock.now() - record.condition.since > (FORGET_DRILL_S if record.drill else FORGET_DEAD_S)
 
     def _act(self, decided: Decided) -> tuple[str, ...]:
         problems = []
@@ -215,8 +219,10 @@ class FleetController:
                 self._ports.retire(node, reason)
             case Drain(node=node, reason=reason):
                 self._ports.drain(node, reason)
-            case Avoid(nodes=nodes):
-                self._ports.avoid(nodes)
+            case Avoid(nodes=nodes, suspects=suspects):
+                self._ports.avoid(nodes, suspects)
+            case Checkpoint(node=node, at=at):
+                self._ports.checkpoint(node, at)
             case _:
                 assert_never(action)
 
@@ -244,6 +250,7 @@ class FleetController:
             "is_head": member.is_head,
             "is_vital": member.is_vital,
             "is_draining": member.is_draining,
+            "is_drill": bool(record.drill),
             "is_cordoned": is_cordoned,
             "wish": wished.wish.value,
             "wished_by": wished.who,

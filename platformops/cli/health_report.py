@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,10 @@ from platformops.store.records import Json, JsonObject
 
 if TYPE_CHECKING:
     from platformops.store.records import Store
+
+
+WIDTH, LEAST = 33, 0.0001
+SCALE = "0.01 % (x expected, o seen) 100 %"
 
 
 def report(store: Store) -> JsonObject:
@@ -58,10 +63,11 @@ def print_report(document: JsonObject) -> None:
             f"{_percent(r['from'])} to {_percent(r['to'])}",
             str(r["cases"]),
             *map(_percent, (r["expected"], r["observed"])),
+            _diagram(r["expected"], r["observed"]),
         )
         for r in classes
     ]
-    print_table(("said to fail", "cases", "expected", "failed"), cells)
+    print_table(("said to fail", "cases", "expected", "failed", SCALE), cells)
     lead = document["lead_s"]
     say()
     say(f"calibration error: {_percent(document['calibration_error'])} (acted upon up to 5 %)")
@@ -70,6 +76,17 @@ def print_report(document: JsonObject) -> None:
     say(f"lead time: {seconds_text(lead) if isinstance(lead, int | float) else 'not known'}")
     say(f"saved: {document['saved_slot_s']} slot-seconds")
     next_step("platformops health")
+
+
+def _diagram(expected: Json, observed: Json) -> str:
+    """One line of a reliability diagram: x where failures were expected, o where they were, * where both are one."""
+    line = ["."] * WIDTH
+    for value, mark in ((expected, "x"), (observed, "o")):
+        if isinstance(value, int | float):
+            share = max(value, LEAST)
+            at = min(WIDTH - 1, round((WIDTH - 1) * (1.0 - math.log(share) / math.log(LEAST))))
+            line[at] = "*" if line[at] != "." else mark
+    return "".join(line)
 
 
 def _percent(value: Json) -> str:

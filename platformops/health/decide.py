@@ -6,6 +6,7 @@ was to do it is asked for again, and one that was done is not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -13,7 +14,7 @@ from platformops.delivery.records import Decision
 from platformops.health.calibration import Decided as Outcome
 from platformops.health.calibration import learn_outcomes, trust
 from platformops.health.fold import Condition, Observation, Transition, fold
-from platformops.health.guard import Fleet, Guard, Order, rule
+from platformops.health.guard import Fleet, Guard, Order, Ruling, rule
 from platformops.health.hazard import NodeHistory, watched
 from platformops.health.nodes import Killed, Learnt, Member, NodeRecord, Wish, Wished
 from platformops.health.records import LivenessState, LivenessVerdict
@@ -41,6 +42,10 @@ FIRST_S = 7.0
 CLOSED = frozenset({NodeState.PROBATION, NodeState.BARRED})
 AWAY = frozenset({Remedy.CORDON, Remedy.MOVE, Remedy.DRAIN})
 LEAD_KEPT = 100
+CHECKPOINT_EVERY_S = 60.0
+"""Between two that are asked of the same node; what is not written by then is no remedy any more."""
+ASKED_FOR_S = 10.0
+"""How long it is asked for, should the first call be lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,12 +72,21 @@ class Drain:
 
 @dataclass(frozen=True, slots=True)
 class Avoid:
-    """No new work goes to these nodes, and to all others it does."""
+    """No new work goes to these nodes; to the suspects only where there is no better place; to all others it does."""
 
     nodes: tuple[str, ...]
+    suspects: tuple[str, ...] = ()
 
 
-Action = PlaceProbe | Retire | Drain | Avoid
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What trains on the node has a checkpoint that is newer than `at`."""
+
+    node: str
+    at: float
+
+
+Action = PlaceProbe | Retire | Drain | Avoid | Checkpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,12 +152,13 @@ class _Turn:
         dead, why = self._death(record, member, view)
         risk = self._risk(node, view)
         work, prices = self.stakes(member)
-        choice = choose(Suspicion(risk.actionable), work, prices)
+        offered = work if self._now - record.checkpoint_at >= CHECKPOINT_EVERY_S else replace(work, checkpoint_s=None)
+        choice = choose(Suspicion(risk.actionable), offered, prices)
         record = self._learn(record, risk, is_dead=dead)
         wished = self._seen.wishes.get(node, Wished())
         seen = Observation(
             risk.actionable,
-            acts_from(work, prices),
+            self._acts_from(member),
             is_dead=dead,
             has_passed_burn_in=_is_heard(view),
             is_pardoned=wished.wish is Wish.PARDONED and wished.at > record.condition.since,
@@ -154,6 +169,7 @@ class _Turn:
         record = replace(record, condition=folded.condition, is_dead=dead)
         if folded.transition is not None:
             record = self._moved(record, member, folded.transition, risk)
+        record = self._saved(record, choice, risk)
         record = self._remedied(record, choice, view)
         record = self._restarted(record, view)
         self._records[node], self._risks[node], self._choices[node] = record, risk, choice
@@ -171,7 +187,17 @@ class _Turn:
         used = max(0.0, member.cpus - member.free_cpus)
         has_room = any(free >= used and n != member.id for free, n in self._rooms) and not member.is_vital
         work = Workload(slots=round(used + 0.49), detection_s=5.0, restart_s=60.0, move_s=5.0, has_spare=has_room)
+        if member.gang is not None:
+            gang = member.gang
+            slots = max(work.slots, gang.slots)
+            work = replace(work, slots=slots, unsaved_s=gang.unsaved_s, checkpoint_s=gang.checkpoint_s)
         return work, Prices(HORIZON_S, node_slots=round(member.cpus) or 1, free_slots=round(member.free_cpus))
+
+    def _acts_from(self, member: Member) -> float:
+        """From which probability the node itself is to lose anything: a checkpoint, which costs it nothing, is asked
+        for long before."""
+        work, prices = self.stakes(member)
+        return acts_from(replace(work, checkpoint_s=None), prices)
 
     def _death(self, record: NodeRecord, member: Member, view: View | None) -> tuple[bool, str]:
         if not member.is_alive:
@@ -186,16 +212,19 @@ class _Turn:
     def _join(self, member: Member) -> None:
         """A node that is new has the past of the one that died at its address, where no other of that address lives."""
         others = [m for m in self._seen.members.values() if m.address == member.address and m.is_alive]
+        others = [m for m in others if m.drill == member.drill]
         dead = [r for r in self._seen.records.values() if r.address == member.address and r.is_dead]
+        dead = [r for r in dead if r.drill == member.drill]
         before = max((r for r in dead if not r.is_forgiven), key=lambda r: r.condition.since, default=None)
         if before is None or len(others) > 1:
-            self._records[member.id] = NodeRecord(
-                member.id, member.address, Condition(since=self._now), NodeHistory(self._now)
-            )
+            fresh = Condition(since=self._now), NodeHistory(self._now)
+            self._records[member.id] = NodeRecord(member.id, member.address, *fresh, drill=member.drill)
             return
         back = fold(before.condition, Observation(0.0, 1.0), self._now, subject=f"node {member.id}")
         reason = back.transition.reason if back.transition else before.reason
-        self._records[member.id] = NodeRecord(member.id, member.address, back.condition, before.history, reason=reason)
+        self._records[member.id] = NodeRecord(
+            member.id, member.address, back.condition, before.history, reason=reason, drill=member.drill
+        )
         # Its past is the new one's from here on, and counts once.
         self._records[before.id] = replace(before, history=NodeHistory(self._now), is_forgiven=True)
 
@@ -210,6 +239,7 @@ class _Turn:
         return (
             node in self._living
             and record is not None
+            and not record.drill
             and record.condition.state in (NodeState.HEALTHY, NodeState.SUSPECT)
             and record.remedy not in AWAY
             and wish not in (Wish.CORDONED, Wish.DRAINED)
@@ -220,9 +250,9 @@ class _Turn:
         ill = []
         for node in self._living:
             view, record = self._seen.views.get(node), self._records[node]
-            if view is None or view.risk.probability < LEAST_THRESHOLD:
+            if view is None or view.risk.probability < LEAST_THRESHOLD or record.drill:
                 continue
-            threshold = acts_from(*self.stakes(self._seen.members[node]))
+            threshold = self._acts_from(self._seen.members[node])
             is_fresh = record.condition.state not in (NodeState.UNHEALTHY, NodeState.BARRED) or (
                 self._now - record.condition.since < COMMON_CAUSE_S
             )
@@ -244,13 +274,14 @@ class _Turn:
     def _moved(self, record: NodeRecord, member: Member, moved: Transition, risk: Risk) -> NodeRecord:
         self._say(record.id, f"{moved.before.value} -> {moved.after.value}", moved.reason, risk)
         if moved.after is NodeState.DEAD:
-            if not _is_wanted(member):
+            if not _is_wanted(member) and not record.drill:
                 self._died(record, moved.before)
             forgiven = _is_wanted(member) and record.remedy is Remedy.WAIT
             return replace(record, remedy=Remedy.WAIT, is_refused=False, reason=moved.reason, is_forgiven=forgiven)
         if moved.after is NodeState.HEALTHY and record.remedy is not Remedy.WAIT:
             self._say(record.id, f"{record.remedy.value} is over", moved.reason, risk)
-            self._learnt = replace(self._learnt, remedies=self._learnt.remedies + 1)
+            if not record.drill:
+                self._learnt = replace(self._learnt, remedies=self._learnt.remedies + 1)
             record = replace(record, remedy=Remedy.WAIT, remedy_at=self._now)
         return replace(record, is_refused=False, reason=moved.reason)
 
@@ -268,15 +299,26 @@ class _Turn:
             saved_slot_s=learnt.saved_slot_s + (record.saves if had else 0.0),
         )
 
+    def _saved(self, record: NodeRecord, choice: Choice, risk: Risk) -> NodeRecord:
+        """Work on a node that is suspect or worse writes a checkpoint where that is cheaper than to go on without,
+        whatever else is done to the node: it takes nothing from it. Who moves writes one anyway."""
+        is_ill = record.condition.state in (NodeState.SUSPECT, NodeState.UNHEALTHY)
+        saved, unsaved = choice.costs.get(Remedy.CHECKPOINT, math.inf), choice.costs[Remedy.WAIT]
+        if not is_ill or saved >= unsaved or record.remedy in (Remedy.MOVE, Remedy.DRAIN):
+            return record
+        expected = f"expected {saved:,.0f} slot-seconds with a checkpoint, else {unsaved:,.0f}"
+        why = f"fails with {risk.actionable:.1%}; {expected}"
+        self._say(record.id, Remedy.CHECKPOINT.value, why, risk, choice)
+        return replace(record, checkpoint_at=self._now)
+
     def _remedied(self, record: NodeRecord, choice: Choice, view: View | None) -> NodeRecord:
         """An unhealthy node gets the remedy of least cost, if the guard lets it."""
         if record.condition.state is not NodeState.UNHEALTHY or record.remedy is not Remedy.WAIT:
             return record
-        if choice.remedy is Remedy.WAIT or view is None:
+        if choice.remedy in (Remedy.WAIT, Remedy.CHECKPOINT) or view is None:
             return record
         order = Order(record.id, choice.remedy, self._seen.epoch, self._now)
-        ruling = rule(self._guard, order, self._fleet(), self._now)
-        self._guard = ruling.guard
+        ruling = self._ruling(order, is_drill=bool(record.drill))
         if not ruling.is_allowed:
             if not record.is_refused:
                 self._say(record.id, f"no {choice.remedy.value}", ruling.reason, view.risk, choice)
@@ -286,6 +328,15 @@ class _Turn:
         return replace(
             record, remedy=choice.remedy, remedy_at=self._now, is_refused=False, reason=choice.reason, saves=saves
         )
+
+    def _ruling(self, order: Order, *, is_drill: bool) -> Ruling:
+        """What a drill's node loses is not the fleet's: it takes nothing from the budget, and opens no breaker."""
+        fleet = self._fleet()
+        if is_drill:
+            return rule(Guard(self._guard.epoch), order, replace(fleet, num_needed=0), self._now)
+        ruling = rule(self._guard, order, fleet, self._now)
+        self._guard = ruling.guard
+        return ruling
 
     def _restarted(self, record: NodeRecord, view: View | None) -> NodeRecord:
         """A worker that is held still is ended, so that the cluster sees a crash, which it repairs; a sick probe is
@@ -318,6 +369,8 @@ class _Turn:
 
         A node with a remedy in force says nothing about a prediction: that it lives may be the remedy's doing.
         """
+        if record.drill:
+            return record
         dies = is_dead and not record.is_dead
         due = record.predicted is not None and self._now - record.predicted_at >= HORIZON_S
         member = self._seen.members[record.id]
@@ -345,8 +398,9 @@ class _Turn:
             actions += self._actions_for(node)
         closed = tuple(n for n in sorted(self._living) if self._is_closed(n))
         # Where no other node is left, work on a doubtful one is better than none.
-        open_nodes = [n for n in self._living if n not in closed and not self._records[n].is_dead]
-        return [*actions, Avoid(closed if open_nodes else ())]
+        open_nodes = [n for n in sorted(self._living) if n not in closed and not self._records[n].is_dead]
+        suspects = tuple(n for n in open_nodes if self._records[n].condition.state is NodeState.SUSPECT)
+        return [*actions, Avoid(closed if open_nodes else (), suspects)]
 
     def _actions_for(self, node: str) -> list[Action]:
         record, member, view = self._records[node], self._seen.members[node], self._seen.views.get(node)
@@ -359,6 +413,8 @@ class _Turn:
             actions += [] if member.is_draining else [Drain(node, why)]
         if (view is None or view.incarnation < record.incarnation) and self._now - record.placed_at < SILENT_PROBE_S:
             actions.append(PlaceProbe(node, record.incarnation))
+        if self._now - record.checkpoint_at < ASKED_FOR_S:
+            actions.append(Checkpoint(node, record.checkpoint_at))
         return actions
 
     def _may_retire(self, node: str) -> bool:
@@ -369,6 +425,8 @@ class _Turn:
 
     def _is_closed(self, node: str) -> bool:
         record, wish = self._records[node], self._seen.wishes.get(node, Wished()).wish
+        if record.drill:
+            return True
         return record.condition.state in CLOSED or record.remedy in AWAY or wish in (Wish.CORDONED, Wish.DRAINED)
 
     def _say(self, node: str, what: str, reason: str, risk: Risk, choice: Choice | None = None) -> None:

@@ -19,6 +19,16 @@ GUARD, LEARNT = "health/guard", "health/learnt"
 
 
 @dataclass(frozen=True, slots=True)
+class Gang:
+    """A training that has a worker on the node: when that stops, all of it does."""
+
+    slots: int
+    """Of the whole gang."""
+    unsaved_s: float
+    checkpoint_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Member:
     """A node as the cluster's own table has it."""
 
@@ -33,6 +43,9 @@ class Member:
     """Dead, and by nobody's fault: stopped by a person, or drained."""
     cpus: float = 0.0
     free_cpus: float = 0.0
+    gang: Gang | None = None
+    drill: str = ""
+    """Of which drill it is the node, started to be broken: it takes no work, no budget, and teaches nothing."""
 
     @property
     def is_vital(self) -> bool:
@@ -88,9 +101,12 @@ class NodeRecord:
     is_forgiven: bool = False
     """It was stopped on purpose: what comes back at its address starts afresh."""
     killed: tuple[Killed, ...] = ()
+    checkpoint_at: float = 0.0
+    """When its work was last asked for a checkpoint; 0.0 for never."""
     predicted: float | None = None
     """The probability that was said at `predicted_at`; it is compared with what becomes of the node."""
     predicted_at: float = 0.0
+    drill: str = ""
     saves: float = 0.0
     """Slot-seconds that the remedy in force is expected to save if the node fails."""
 

@@ -12,7 +12,6 @@ class Remedy(Enum):
     """In order of how much each changes: of equal costs the mildest is taken."""
 
     WAIT = "wait"
-    WEIGH_DOWN = "weigh down"
     CHECKPOINT = "checkpoint now"
     RESTART_WORKER = "restart worker"
     CORDON = "cordon"
@@ -45,8 +44,6 @@ class Workload:
     """A healthy node has room for it now."""
     error_cost_slot_s: float = 0.0
     """Cost of the requests that a node's failure loses, in the same coin."""
-    traffic_ratio: float = 0.0
-    """Share of the deployment's traffic that this node answers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +76,6 @@ class Prices:
     repair_s: float = 1800.0
     """How long a drained node is away."""
     roll_back_slot_s: float = 60.0
-    weigh_down_ratio: float = 0.5
-    """What is left of a node's traffic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,10 +142,8 @@ def _costs(suspicion: Suspicion, work: Workload, prices: Prices) -> dict[Remedy,
     again = (work.unsaved_s + work.restart_s) * slots
     pause = ((work.checkpoint_s or 0.0) + work.move_s) * slots + suspicion.worker * again
     absence = prices.idle_ratio * prices.node_slots * prices.horizon_s
-    kept = prices.weigh_down_ratio
     return {
         Remedy.WAIT: p * (lost + down + fresh) + stuck + version,
-        Remedy.WEIGH_DOWN: p * (kept * (lost + down) + fresh) + (1.0 - kept) * absence + stuck + version,
         Remedy.CHECKPOINT: (work.checkpoint_s or 0.0) * slots + p * (lost_after + down + fresh) + stuck + version,
         Remedy.RESTART_WORKER: again + p * (lost_after + down + fresh) + version,
         Remedy.CORDON: p * (lost + down) + prices.idle_ratio * prices.free_slots * prices.horizon_s + stuck + version,
@@ -187,11 +180,9 @@ def _excluded(suspicion: Suspicion, work: Workload) -> dict[Remedy, str]:
         reasons[Remedy.MOVE] = reasons[Remedy.DRAIN] = "the evidence points at a worker, not at the node"
     if not work.slots:
         idle = "nothing runs on it"
-        reasons |= {r: idle for r in (Remedy.MOVE, Remedy.CHECKPOINT, Remedy.RESTART_WORKER, Remedy.WEIGH_DOWN)}
+        reasons |= {r: idle for r in (Remedy.MOVE, Remedy.CHECKPOINT, Remedy.RESTART_WORKER)}
     if work.slots and work.checkpoint_s is None:
         reasons[Remedy.CHECKPOINT] = "its work has no checkpoints"
-    if work.traffic_ratio == 0.0:
-        reasons[Remedy.WEIGH_DOWN] = "it answers no traffic"
     if suspicion.worker == 0.0:
         reasons[Remedy.RESTART_WORKER] = "nothing speaks against a worker"
     if suspicion.bad_nodes_of_version < 2:

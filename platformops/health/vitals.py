@@ -36,6 +36,10 @@ class Texts:
     pressure_cpu: str = ""
     pressure_memory: str = ""
     pressure_io: str = ""
+    group_limit: str = ""
+    """Of the control group that bounds the node's memory, as `group_used` and `group_stat`."""
+    group_used: str = ""
+    group_stat: str = ""
 
 
 def counters(texts: Texts) -> Counters:
@@ -53,7 +57,7 @@ def readings(texts: Texts, before: Counters) -> Mapping[str, float | None]:
         CPU_BUSY: (now.cpu_busy - before.cpu_busy) / passed if passed > 0 else None,
         CPU_STEAL: (now.cpu_steal - before.cpu_steal) / passed if passed > 0 else None,
         CPU_STALL: cpu_some,
-        MEMORY_AVAILABLE: _share(memory.get("MemAvailable"), memory.get("MemTotal")),
+        MEMORY_AVAILABLE: _memory_available(texts, memory),
         SWAP_USED: _used(memory.get("SwapFree"), memory.get("SwapTotal")),
         MEMORY_STALL: _pressure(texts.pressure_memory)[1],
         IO_STALL: _pressure(texts.pressure_io)[1],
@@ -119,6 +123,20 @@ def _kilobytes(meminfo: str) -> Mapping[str, float]:
         if fields and fields[0].isdigit():
             found[name] = float(fields[0])
     return found
+
+
+def _memory_available(texts: Texts, memory: Mapping[str, float]) -> float | None:
+    """Of the machine, or of the group in which the node lives where that leaves less."""
+    of_machine = _share(memory.get("MemAvailable"), memory.get("MemTotal"))
+    limit, used = texts.group_limit.strip(), texts.group_used.strip()
+    if of_machine is None or not (limit.isdigit() and used.isdigit()):
+        return of_machine
+    if not 0 < int(limit) < 1024.0 * memory["MemTotal"]:
+        return of_machine  # version 1 writes a number beyond any memory for no limit
+    fields = dict(line.partition(" ")[::2] for line in texts.group_stat.splitlines())
+    spare = fields.get("total_inactive_file") or fields.get("inactive_file") or "0"
+    left = (int(limit) - int(used) + int(spare)) / int(limit)
+    return min(of_machine, max(0.0, left))
 
 
 def _file_handles(text: str) -> float | None:

@@ -37,10 +37,11 @@ class Question:
             if not select.select([self._socket], [], [], timeout_s)[0]:
                 return Answer.WAITING
             answer = Answer.ANSWERED if self._socket.recv(9) else Answer.REFUSED
-        except TimeoutError:
-            answer = Answer.WAITING
-        except OSError:
+        except (ConnectionRefusedError, ConnectionResetError, BrokenPipeError):
             answer = Answer.REFUSED
+        except OSError:
+            # Out of time, or no way there: a network that is down says nothing of the server behind it.
+            answer = Answer.WAITING
         self.close()
         return answer
 

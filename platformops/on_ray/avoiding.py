@@ -12,17 +12,27 @@ NODE_ID = "ray.io/node-id"
 """A label that Ray gives to every node."""
 
 
-def avoid(nodes: Sequence[str]) -> None:
+def avoid(nodes: Sequence[str], suspects: Sequence[str]) -> None:
     """From now on; what runs there already goes on."""
-    internal_kv._internal_kv_put(KEY, json.dumps(list(nodes)).encode(), overwrite=True, namespace=NAMESPACE)
+    value = json.dumps({"closed": list(nodes), "suspect": list(suspects)}).encode()
+    internal_kv._internal_kv_put(KEY, value, overwrite=True, namespace=NAMESPACE)
 
 
 def avoided() -> tuple[str, ...]:
     """Ids of nodes; none where nobody has said so, and for a process that is attached to no cluster."""
+    return _said("closed")
+
+
+def suspected() -> tuple[str, ...]:
+    """Nodes that new work goes to only where there is no better place."""
+    return _said("suspect")
+
+
+def _said(which: str) -> tuple[str, ...]:
     if not internal_kv._internal_kv_initialized():
         return ()
     said = internal_kv._internal_kv_get(KEY, namespace=NAMESPACE)
-    return tuple(json.loads(said)) if said else ()
+    return tuple(json.loads(said)[which]) if said else ()
 
 
 def selector(nodes: Sequence[str]) -> dict[str, str]:

@@ -17,6 +17,7 @@ from platformops.apps.load import load_app
 from platformops.apps.prepared import SplitRows, write_dataset
 from platformops.apps.splits import SPLITS, Split
 from platformops.errors import BadInput, DataRefused
+from platformops.on_ray.avoiding import avoided, selector
 from platformops.on_ray.grouping import grouped
 from platformops.on_ray.read import RAW_ROWS, Packed, Reader, Written, unpack
 from platformops.on_ray.session import capacities
@@ -137,7 +138,10 @@ def _read(
     groups = len(reader.groups)
     dataset = ray.data.from_items([{"group": i} for i in range(groups)], override_num_blocks=groups)
     rows = 0
-    for record in dataset.map_batches(reader, batch_size=1, num_cpus=task_cpus(capacities())).iter_rows():
+    read = dataset.map_batches(
+        reader, batch_size=1, num_cpus=task_cpus(capacities()), label_selector=selector(avoided()) or None
+    )
+    for record in read.iter_rows():
         packed = unpack(record["meta"], record["payload"])
         quarantine += packed.quarantine
         rows += sum(len(written.ids) for written in packed.written)

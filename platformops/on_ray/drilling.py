@@ -1,59 +1,81 @@
-"""Faults on purpose on a raylet that is started for them and ended afterwards, and how soon each was answered."""
+"""Holds node drills: starts a node to be broken, breaks it, watches what comes of it, and leaves nothing behind."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import secrets
-import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import psutil
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from platformops.clock import Clock
 from platformops.delivery.decisions import explain
 from platformops.errors import ClusterError
 from platformops.fleet import STATUS
+from platformops.health.drills import DRILLS, Score, Sight, false_actions, is_answered, not_held, score
 from platformops.health.nodes import NODES, NodeRecord, node_from
 from platformops.home import Home
-from platformops.on_ray.actors import ask, running
-from platformops.on_ray.controller import NAME
+from platformops.on_ray.drill_faults import START_S, STRIKES
+from platformops.on_ray.drill_places import Place, Settled, settle, why_not
+from platformops.on_ray.hands import DRILL_LABEL
 from platformops.on_ray.session import attach
+from platformops.on_ray.undoing import Undoing
 from platformops.store.records import JsonObject, Store
 
-START_S = 120.0
 SETTLE_S = 8.0
 """A node that has just joined is not condemned by silence."""
 LOOK_S = 0.05
+PATIENCE = 2.0
+"""Times its limit, that a drill is watched for: how late a late answer was is worth knowing."""
 CPUS = 1
+OBJECT_STORE_BYTES = 80_000_000
 MARK = "PLATFORMOPS_DRILL"
-
-
-@dataclass(frozen=True, slots=True)
-class Score:
-    kind: str
-    wanted: str
-    limit_s: float
-    found_s: float | None
-    said: str
-    passed: bool
-
-    def document(self) -> JsonObject:
-        return asdict(self)
+LOG = "drill.log"
+PLACES: Mapping[str, Place] = {
+    "slow": Place.PROCESSOR,
+    "leak": Place.MEMORY,
+    "fill": Place.DISK,
+    "blip": Place.NETWORK,
+    "partition": Place.NETWORK,
+    "flap": Place.NETWORK,
+}
 
 
 class Victim:
-    """A raylet of the drill's own, watched like any other."""
+    """A node of the drill's own, watched like any other; it takes no work of anybody else's."""
 
-    def __init__(self, node: str, mark: str, store: Store, clock: Clock) -> None:
-        self.node, self.mark, self.store, self.clock = node, mark, store, clock
+    def __init__(self, place: Place, home: Home, store: Store, clock: Clock, undoing: Undoing) -> None:
+        self.home, self.store, self.clock, self.undoing = home, store, clock, undoing
+        self.mark, self.node, self.nodes = secrets.token_hex(4), "", list[str]()
+        self.actors: list[ray.actor.ActorHandle] = []
+        """Ray ends an actor that nobody holds."""
+        self.session = str(ray._private.worker._global_node.get_session_dir_path())
+        self._address = str(ray.get_runtime_context().gcs_address)
+        self.settled: Settled = settle(place, f"pd{self.mark}", undoing, disk_at=self.session)
+        undoing.add("kill", f"{MARK}={self.mark}")
+
+    def begin(self) -> None:
+        """Its server runs and is heard on return; also again, after it has died. Raises ClusterError."""
+        before = self._joined()
+        if not self._is_started() and not self._is_started():
+            log = self.home.logs / LOG
+            raise ClusterError("the drill's node does not start", remedy=f"read {log}")
+        self.wait("its node joins", lambda: bool(self._joined() - before))
+        self.node = min(self._joined() - before)
+        self.nodes.append(self.node)
+        self.wait("its node is heard", lambda: self._row().get("heard_s_ago") is not None)
+
+    def wait(self, what: str, condition: Callable[[], bool], timeout_s: float = START_S) -> None:
+        deadline = self.clock.monotonic() + timeout_s
+        while not condition():
+            if self.clock.monotonic() > deadline:
+                raise ClusterError(f"{what}: not within {timeout_s:g} s", remedy="platformops health")
+            self.clock.sleep(LOOK_S)
 
     def record(self) -> NodeRecord:
         entry = self.store.get(NODES + self.node)
@@ -61,84 +83,76 @@ class Victim:
             raise ClusterError(f"node {self.node[:12]} is not watched", remedy="platformops health")
         return node_from(entry.value)
 
-    def processes(self) -> list[psutil.Process]:
+    def sight(self) -> Sight:
+        status, row = self._status(), self._row()
+        heard_s_ago, at, epoch = row.get("heard_s_ago"), status.get("at", 0.0), status.get("epoch", 0)
+        assert isinstance(at, int | float), "written by the controller"
+        assert isinstance(epoch, int), "written by the controller"
+        heard = float(heard_s_ago) if isinstance(heard_s_ago, int | float) else None
+        return Sight(self.record(), epoch, heard, float(at))
+
+    def raylet(self) -> psutil.Process:
+        return next(p for p in self._processes() if p.name() == "raylet")
+
+    def probe(self) -> psutil.Process:
+        return next(p for p in self._processes() if "platformops.on_ray.probe" in p.cmdline())
+
+    def _processes(self) -> list[psutil.Process]:
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
                 found += [process] if process.environ().get(MARK) == self.mark else []
         return found
 
-    def raylet(self) -> psutil.Process:
-        return next(p for p in self.processes() if p.name() == "raylet")
+    def _end_what_is_left(self) -> None:
+        left = self._processes()
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=START_S)
 
-    def probe(self) -> psutil.Process:
-        return next(p for p in self.processes() if "platformops.on_ray.probe" in p.cmdline())
+    def _joined(self) -> set[str]:
+        """Its living nodes; the one that was just killed may be among them until the cluster knows."""
+        return {n["NodeID"] for n in ray.nodes() if n["Alive"] and n["Labels"].get(DRILL_LABEL) == self.mark}
 
+    def _is_started(self) -> bool:
+        """Ray gives a node half a minute to come up, which a machine with ten times too much work may not make."""
+        self._end_what_is_left()
+        command = [
+            *self.settled.wrapper, sys.executable, "-m", "ray.scripts.scripts", "start",
+            f"--address={self._address}", f"--num-cpus={CPUS}", f"--object-store-memory={OBJECT_STORE_BYTES}",
+            f"--labels={DRILL_LABEL}={self.mark}", "--disable-usage-stats", *self.settled.arguments,
+        ]  # fmt: skip
+        self.home.logs.mkdir(parents=True, exist_ok=True)
+        with (self.home.logs / LOG).open("ab") as output:
+            done = subprocess.run(
+                command, env={**os.environ, MARK: self.mark}, stdout=output, stderr=output,
+                stdin=subprocess.DEVNULL, timeout=START_S, check=False, start_new_session=True,
+            )  # fmt: skip
+        return done.returncode == 0
 
-def _kill(victim: Victim) -> None:
-    victim.raylet().kill()
+    def _status(self) -> JsonObject:
+        entry = self.store.get(STATUS)
+        return entry.value if entry else {}
 
-
-def _freeze(victim: Victim) -> None:
-    victim.raylet().suspend()
-
-
-def _kill_probe(victim: Victim) -> None:
-    victim.probe().kill()
-
-
-def _freeze_worker(victim: Victim) -> None:
-    class Sleeper:
-        def pid(self) -> int:
-            return os.getpid()
-
-    where = NodeAffinitySchedulingStrategy(victim.node, soft=False)
-    actor = ray.remote(Sleeper).options(num_cpus=0, scheduling_strategy=where, lifetime="detached").remote()
-    psutil.Process(int(ask("the drill's actor", actor.pid.remote(), START_S))).suspend()
-
-
-def _kill_controller(victim: Victim) -> None:
-    controller = running(NAME)
-    if controller is None:
-        raise ClusterError("no controller runs", remedy="platformops up SPEC")
-    os.kill(int(ask(NAME, controller.pid.remote(), START_S)), signal.SIGKILL)
-
-
-@dataclass(frozen=True, slots=True)
-class Drill:
-    wanted: str
-    limit_s: float
-    strike: Callable[[Victim], None]
-    is_answered: Callable[[Victim, NodeRecord, int], bool]
-    """By the node's record now and before, and the epoch before."""
-    ends_node: bool = False
-
-
-DRILLS = {
-    "probe": Drill(
-        "a new probe, the node left alone", 15.0, _kill_probe,
-        lambda v, before, _: v.record().incarnation > before.incarnation and not v.record().is_dead,
-    ),
-    "worker": Drill(
-        "the worker ended, the node left alone", 10.0, _freeze_worker,
-        lambda v, before, _: len(v.record().killed) > len(before.killed) and not v.record().is_dead,
-    ),
-    "controller": Drill(
-        "a new controller, the node left alone", 60.0, _kill_controller,
-        lambda v, _, epoch: _epoch(v.store) > epoch and not v.record().is_dead,
-    ),
-    "freeze": Drill("dead, and the cluster told", 8.0, _freeze, lambda v, *_: v.record().is_dead, ends_node=True),
-    "kill": Drill("dead, and the cluster told", 4.0, _kill, lambda v, *_: v.record().is_dead, ends_node=True),
-}  # fmt: skip
+    def _row(self) -> JsonObject:
+        rows = self._status().get("nodes", [])
+        assert isinstance(rows, list), "written by the controller"
+        return next((r for r in rows if isinstance(r, Mapping) and r["id"] == self.node), {})
 
 
 def drill(kinds: Sequence[str], home: Home, store: Store, clock: Clock) -> list[Score]:
-    """The scores in order; every process that was started is gone, however it ends."""
+    """The scores in order; everything that was started or changed is as before, however it ends."""
     attach()
     ordered, scores = list(kinds), list[Score]()
+    head = str(ray.get_runtime_context().gcs_address).rpartition(":")[0]
     while ordered:
-        with _victim(home, store, clock) as victim:
-            while ordered:
+        place = PLACES.get(ordered[0], Place.SHARED)
+        if reason := why_not(place, head):
+            scores.append(not_held(ordered.pop(0), reason))
+            continue
+        with _victim(place, home, store, clock) as victim:
+            while ordered and PLACES.get(ordered[0], Place.SHARED) is place:
                 kind = ordered.pop(0)
                 scores.append(_scored(kind, victim))
                 if DRILLS[kind].ends_node:
@@ -146,63 +160,27 @@ def drill(kinds: Sequence[str], home: Home, store: Store, clock: Clock) -> list[
     return scores
 
 
-def _scored(kind: str, victim: Victim) -> Score:
-    wanted, before, epoch = DRILLS[kind], victim.record(), _epoch(victim.store)
-    began = victim.clock.monotonic()
-    wanted.strike(victim)
-    deadline = began + 3.0 * wanted.limit_s
-    while not (found := wanted.is_answered(victim, before, epoch)) and victim.clock.monotonic() < deadline:
-        victim.clock.sleep(LOOK_S)
-    found_s = round(victim.clock.monotonic() - began, 2) if found else None
-    told = explain(victim.store, victim.node, limit=1)
-    said = told[0].reason if told else "nothing was decided"
-    return Score(kind, wanted.wanted, wanted.limit_s, found_s, said, found_s is not None and found_s <= wanted.limit_s)
-
-
-def _epoch(store: Store) -> int:
-    entry = store.get(STATUS)
-    return int(str(entry.value["epoch"])) if entry else 0
-
-
 @contextmanager
-def _victim(home: Home, store: Store, clock: Clock) -> Iterator[Victim]:
-    mark = secrets.token_hex(8)
-    before = {n["NodeID"] for n in ray.nodes()}
-    address = str(ray.get_runtime_context().gcs_address)
-    command = [sys.executable, "-m", "ray.scripts.scripts", "start", f"--address={address}", f"--num-cpus={CPUS}"]
-    log = home.logs / "drill.log"
-    log.parent.mkdir(parents=True, exist_ok=True)
-    victim = Victim("", mark, store, clock)
-    try:
-        with log.open("wb") as output:
-            done = subprocess.run(
-                [*command, "--object-store-memory=80000000", "--disable-usage-stats"],
-                env={**os.environ, MARK: mark}, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
-                timeout=START_S, check=False, start_new_session=True,
-            )  # fmt: skip
-        if done.returncode:
-            raise ClusterError(f"the drill's node did not start (exit {done.returncode})", remedy=f"read {Path(log)}")
-        victim.node = _await(lambda: next((n["NodeID"] for n in ray.nodes() if n["NodeID"] not in before), ""), clock)
-        _await(lambda: _is_heard(store, victim.node), clock)
+def _victim(place: Place, home: Home, store: Store, clock: Clock) -> Iterator[Victim]:
+    with Undoing() as undoing:
+        victim = Victim(place, home, store, clock, undoing)
+        victim.begin()
         clock.sleep(SETTLE_S)
         yield victim
-    finally:
-        for process in victim.processes():
-            with contextlib.suppress(psutil.Error):
-                process.kill()
 
 
-def _await(condition: Callable[[], str], clock: Clock) -> str:
-    deadline = clock.monotonic() + START_S
-    while not (found := condition()):
-        if clock.monotonic() > deadline:
-            raise ClusterError("the drill's node is not heard", remedy="platformops health")
+def _scored(kind: str, victim: Victim) -> Score:
+    wanted, before = DRILLS[kind].wanted, victim.sight()
+    clock = victim.clock
+    began, began_at = clock.monotonic(), clock.now()
+    STRIKES[kind](victim)
+    struck_at = clock.now()
+    deadline = began + PATIENCE * DRILLS[kind].limit_s
+    while not (found := is_answered(wanted, before, victim.sight(), struck_at)) and clock.monotonic() < deadline:
         clock.sleep(LOOK_S)
-    return found
-
-
-def _is_heard(store: Store, node: str) -> str:
-    entry = store.get(STATUS)
-    rows = entry.value["nodes"] if entry else []
-    assert isinstance(rows, list), "written by the controller"
-    return next((node for r in rows if isinstance(r, dict) and r["id"] == node and r["heard_s_ago"] is not None), "")
+    found_s = round(clock.monotonic() - began, 2) if found else None
+    nodes = [entry.key.removeprefix(NODES) for entry in victim.store.scan(NODES)]
+    told = [d for node in nodes for d in explain(victim.store, node) if d.decided_at >= began_at]
+    false = false_actions(wanted, told, victims=victim.nodes, nodes=nodes)
+    said = max((d for d in told if d.subject in victim.nodes), key=lambda d: d.decided_at, default=None)
+    return score(kind, found_s, false, said.reason if said else "nothing was decided")

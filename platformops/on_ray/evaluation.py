@@ -16,6 +16,7 @@ from platformops.apps.prepared import PreparedDataset, open_prepared
 from platformops.apps.splits import content_digest
 from platformops.errors import StageFailed
 from platformops.frameworks.torch import load_predictor
+from platformops.on_ray.avoiding import avoided, selector
 from platformops.on_ray.session import capacities
 from platformops.on_ray.tickets import task_cpus
 from platformops.store.records import JsonObject
@@ -94,6 +95,7 @@ def _predicted(
         batch_size=1,
         num_cpus=task_cpus(free),
         compute=ray.data.ActorPoolStrategy(size=actors),
+        label_selector=selector(avoided()) or None,
     )
     outputs = np.full((rows, classes), np.nan, dtype=np.float32)
     done = 0

@@ -53,7 +53,7 @@ class RayFleet:
         self._placing: dict[tuple[str, int], object] = {}
         self._asked_at: dict[tuple[str, ...], float] = {}
         self._called: dict[tuple[str, ...], Future[None]] = {}
-        self._avoided: tuple[str, ...] | None = None
+        self._avoided: tuple[tuple[str, ...], tuple[str, ...]] | None = None
         self._ended = threading.Event()
         self.refresh()
         threading.Thread(target=self._refresh_always, name="nodes", daemon=True).start()
@@ -111,11 +111,15 @@ class RayFleet:
     def drain(self, node: str, reason: str) -> None:
         self._call(("drain", node), lambda: self._hands.drain(node, reason))
 
-    def avoid(self, nodes: Sequence[str]) -> None:
-        if self._avoided != tuple(nodes):
+    def avoid(self, nodes: Sequence[str], suspects: Sequence[str]) -> None:
+        wanted = (tuple(nodes), tuple(suspects))
+        if self._avoided != wanted:
             self._asked_at.pop(("avoid",), None)
-        self._avoided = tuple(nodes)
-        self._call(("avoid",), lambda: self._hands.avoid(nodes))
+        self._avoided = wanted
+        self._call(("avoid",), lambda: self._hands.avoid(nodes, suspects))
+
+    def checkpoint(self, node: str, at: float) -> None:
+        self._call(("checkpoint", node), lambda: self._hands.checkpoint(node, at))
 
     def close(self) -> None:
         self._ended.set()
@@ -200,7 +204,7 @@ def _opened(home: Home, holder: str) -> Iterator[FleetController]:
     """A crank with its own store and ports; its probes are dismissed when it ends in good order."""
     clock, store = SystemClock(), open_store(home.store_url)
     try:
-        ports = RayFleet(store, clock, RayHands(), str(ray.util.get_node_ip_address()))
+        ports = RayFleet(store, clock, RayHands(clock), str(ray.util.get_node_ip_address()))
         try:
             fleet = FleetController(store, ports, clock, holder)
             yield fleet

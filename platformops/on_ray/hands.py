@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import ray
 from ray._private.state import available_resources_per_node
 from ray._private.state import state as ray_state
 
+from platformops.clock import Clock
 from platformops.errors import ClusterError
 from platformops.health.nodes import Member
 from platformops.on_ray import avoiding
+from platformops.on_ray.gangs import GangReader, ask_for_checkpoint
 from platformops.on_ray.probing import begin_probe
 from platformops.on_ray.session import HEAD
 from platformops.pipeline.modules import PLATFORM_ROOT
 
 RPC_TIMEOUT_S = 10.0
+DRILL_LABEL = "platformops/drill"
+"""Of a node that is there to be broken on purpose."""
 ENDED_WELL = {1, 3, 4}
 """Ray's reasons of a death that somebody wanted: stopped, and drained in two ways."""
 
@@ -42,19 +47,26 @@ class Hands(Protocol):
 
     def drain(self, node: str, reason: str) -> None: ...
 
-    def avoid(self, nodes: Sequence[str]) -> None: ...
+    def avoid(self, nodes: Sequence[str], suspects: Sequence[str]) -> None: ...
+
+    def checkpoint(self, node: str, at: float) -> None: ...
 
 
 class RayHands:
     """Implements `Hands` on the cluster that this process is attached to."""
 
+    def __init__(self, clock: Clock) -> None:
+        self._gangs = GangReader(clock)
+
     def table(self) -> tuple[Sequence[Member], Mapping[str, Address]]:
         try:
             nodes, free, draining = ray.nodes(), available_resources_per_node(), ray_state.get_draining_nodes()
+            gangs = self._gangs.by_node()
         except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
             raise ClusterError(f"Ray does not tell its nodes: {error}") from error
         home = ray.get_runtime_context().get_node_id()
         members = [_member(n, free.get(n["NodeID"], {}), n["NodeID"] in draining, n["NodeID"] == home) for n in nodes]
+        members = [replace(m, gang=gangs.get(m.id)) for m in members]
         return members, {n["NodeID"]: (n["NodeManagerAddress"], n["NodeManagerPort"]) for n in nodes if n["Alive"]}
 
     def begin_probe(self, node: str, incarnation: int, key: bytes, controller: Address, server: Address) -> object:
@@ -78,8 +90,11 @@ class RayHands:
     def drain(self, node: str, reason: str) -> None:
         _drain(node, reason)
 
-    def avoid(self, nodes: Sequence[str]) -> None:
-        avoiding.avoid(nodes)
+    def avoid(self, nodes: Sequence[str], suspects: Sequence[str]) -> None:
+        avoiding.avoid(nodes, suspects)
+
+    def checkpoint(self, node: str, at: float) -> None:
+        ask_for_checkpoint(node, at)
 
 
 def _member(node: Mapping[str, Any], free: Mapping[str, float], is_draining: bool, is_home: bool) -> Member:
@@ -93,6 +108,7 @@ def _member(node: Mapping[str, Any], free: Mapping[str, float], is_draining: boo
         has_ended_well=not node["Alive"] and int(node.get("DeathReason", 0)) in ENDED_WELL,
         cpus=node["Resources"].get("CPU", 0.0),
         free_cpus=free.get("CPU", 0.0),
+        drill=(node.get("Labels") or {}).get(DRILL_LABEL, ""),
     )
 
 

@@ -26,6 +26,7 @@ from platformops.health.wire import LONGEST_BYTES, Order, RayletState, Report, S
 from platformops.on_ray.answering import Answer, Question
 from platformops.on_ray.disk_check import DiskCheck
 from platformops.on_ray.gpus import DRIVER, Gpus, gpu_readings, gpus_of_this_node
+from platformops.on_ray.memory_groups import group_of, memory_texts
 
 PERIOD_S = 1.0
 SAMPLE_EVERY = 5
@@ -71,6 +72,7 @@ class Probe:
         self._question = Question(*given.raylet)
         self._raylet = _stat(given.raylet_pid)
         self._ended = _end_of(given.raylet_pid)
+        self._group = group_of(given.raylet_pid)
         self._number = self._sequence = 0
         self._counters: Counters | None = None
         self._offset_s = clock.now() - clock.monotonic()
@@ -143,7 +145,7 @@ class Probe:
         return RayletState.ANSWERS if self._question.wait(0.8 * PERIOD_S) is Answer.ANSWERED else RayletState.SILENT
 
     def _sample(self) -> Mapping[str, float | None]:
-        texts = _texts()
+        texts = _texts(self._group)
         before, self._counters = self._counters, vitals.counters(texts)
         offset_s, before_s = self._clock.now() - self._clock.monotonic(), self._offset_s
         self._offset_s = offset_s
@@ -181,9 +183,9 @@ def run(given: Assignment, clock: Clock) -> None:
             probe.obey(due_s)
 
 
-def _texts() -> Texts:
+def _texts(group: Path | None) -> Texts:
     names = ("stat", "meminfo", "net/dev", "sys/fs/file-nr", "pressure/cpu", "pressure/memory", "pressure/io")
-    return Texts(*(_text(PROC / name) for name in names))
+    return Texts(*(_text(PROC / name) for name in names), *(memory_texts(group) if group else ()))
 
 
 def _text(path: Path) -> str:

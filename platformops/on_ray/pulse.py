@@ -33,7 +33,7 @@ def stack_file(folder: Path, rank: int) -> Path:
 class Pulse:
     """Enter a section when it begins; beats go out by themselves. One thread, one rank."""
 
-    def __init__(self, folder: Path, rank: int, clock: Clock) -> None:
+    def __init__(self, folder: Path, rank: int, clock: Clock, *, node: str = "") -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._file, self._clock = beat_file(folder, rank), clock
         before = beat_from(_text(self._file))
@@ -43,7 +43,7 @@ class Pulse:
         self._stack: TextIO = stack_file(folder, rank).open("w", encoding="utf-8")
         faulthandler.register(signal.SIGUSR2, file=self._stack, all_threads=True)
         groups = before.groups + 1 if before else 1
-        self._beat = Beat(this_owner(), 0, Section.SETUP, None, groups=groups)
+        self._beat = Beat(this_owner(), 0, Section.SETUP, None, groups=groups, node=node)
         self._section, self._since, self._sent_at = Section.SETUP, clock.monotonic(), 0.0
         self._send()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from platformops.apps.prepared import open_prepared
 from platformops.clock import SystemClock
 from platformops.errors import StageFailed, UserError
 from platformops.frameworks.torch import fit
+from platformops.on_ray.avoiding import avoided, selector
 from platformops.on_ray.session import nodes
 from platformops.on_ray.training_worker import model_params
 from platformops.spec.types import SearchSpec, TrainSpec
@@ -48,7 +49,7 @@ def search(
         tune.with_parameters(
             run_trial, app=app, root=str(root), dataset=str(dataset_directory), base=base.model_dump(mode="json")
         ),
-        {"CPU": CPUS_A_TRIAL},
+        _resources(avoided()),
     )
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     folder = scratch / "search"
@@ -187,6 +188,12 @@ def _tuner(
 def _first_error(results: tune.ResultGrid) -> str:
     errors = [str(error).strip().splitlines()[-1] for error in results.errors]
     return errors[0][:300] if errors else "no error was reported"
+
+
+def _resources(closed: Sequence[str]) -> tune.PlacementGroupFactory:
+    """What a trial reserves, on none of the closed nodes."""
+    where = {"bundle_label_selector": [selector(closed)]} if closed else {}
+    return tune.PlacementGroupFactory([{"CPU": CPUS_A_TRIAL}], **where)
 
 
 class _TrialNews(tune.Callback):  # type: ignore[misc]

@@ -59,6 +59,8 @@ class Beat:
     """Name of the newest checkpoint that this process has made durable."""
     groups: int = 1
     """Worker groups of this training so far, this one included."""
+    node: str = ""
+    """The cluster's id of the node that it runs on."""
     longest_s: Mapping[str, float] = field(default_factory=dict)
     """Section -> its longest duration so far, from which the next group learns."""
 

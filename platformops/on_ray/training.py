@@ -21,6 +21,8 @@ from ray.experimental import internal_kv
 from platformops.apps.prepared import PreparedDataset, open_prepared
 from platformops.clock import SystemClock
 from platformops.errors import PlatformError, StageFailed
+from platformops.on_ray.gang_places import gang, node_views, wait_for_room
+from platformops.on_ray.gangs import GangTeller
 from platformops.on_ray.keeping_off import KeepOff
 from platformops.on_ray.layout import Layout, training_layout
 from platformops.on_ray.session import capacities
@@ -67,6 +69,8 @@ def train(
     dataset = open_prepared(dataset_directory)
     model_params(dataset, settings)
     layout = layout_for(dataset, settings)
+    job = gang(name, _resources(layout), layout.num_workers)
+    wait_for_room(job, node_views, SystemClock(), progress)
     progress(None, f"starting {layout.num_workers} worker(s), {layout.threads} thread(s) each: {layout.reason}")
     order = TrainingOrder(
         app=app,
@@ -83,7 +87,7 @@ def train(
     os.environ.update(ENVIRONMENT)
     try:
         watch = StuckWatch(Path(order.beats), SystemClock(), partial(_tell_ended, progress))
-        with _News(order.news_key, progress), watch:
+        with _News(order.news_key, progress), watch, GangTeller(name, Path(order.beats), SystemClock()):
             _fit_on_cluster(order, layout, settings.max_failures, scratch / "ray", f"{name}-{time.time_ns()}")
     except StageFailed:
         # A Train controller that was killed leaves its placement group held for as long as this job lives: the next
@@ -114,9 +118,7 @@ def layout_for(dataset: PreparedDataset, settings: TrainSpec) -> Layout:
 def _fit_on_cluster(order: TrainingOrder, layout: Layout, max_failures: int, storage: Path, run_name: str) -> None:
     from ray.train.torch import TorchConfig, TorchTrainer
 
-    resources: dict[str, float] = {"CPU": layout.cpus_per_worker}
-    if layout.use_gpu:
-        resources["GPU"] = 1
+    resources = _resources(layout)
     trainer = TorchTrainer(
         run_worker,
         train_loop_config=asdict(order),
@@ -127,7 +129,7 @@ def _fit_on_cluster(order: TrainingOrder, layout: Layout, max_failures: int, sto
         run_config=ray.train.RunConfig(
             name=run_name,
             storage_path=str(storage),
-            callbacks=[KeepOff()],
+            callbacks=[KeepOff(resources)],
             # A group that cannot start wants nodes that are gone: the next attempt lays out what is left.
             failure_config=ray.train.FailureConfig(max_failures=max_failures, controller_failure_limit=1),
             worker_runtime_env={"env_vars": {**WORKER_ENVIRONMENT, "OMP_NUM_THREADS": str(layout.threads)}},
@@ -146,6 +148,11 @@ def _fit_on_cluster(order: TrainingOrder, layout: Layout, max_failures: int, sto
         raise StageFailed(f"training ended: {_short(error)}") from error
     finally:
         shutil.rmtree(storage / run_name, ignore_errors=True)
+
+
+def _resources(layout: Layout) -> dict[str, float]:
+    """Of each worker."""
+    return {"CPU": layout.cpus_per_worker} | ({"GPU": 1.0} if layout.use_gpu else {})
 
 
 def _cause(error: ray.train.WorkerGroupError) -> PlatformError:

@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import ray
 import ray.train
 from ray.experimental import internal_kv
 
@@ -25,6 +26,7 @@ from platformops.frameworks.torch import fit, save_model
 from platformops.on_ray import spares
 from platformops.on_ray.cadence import Cadence
 from platformops.on_ray.checkpoints import make_room, newest_verified, write_checkpoint
+from platformops.on_ray.gangs import request_file
 from platformops.on_ray.pulse import Pulse
 from platformops.on_ray.stuck import Section
 from platformops.spec.types import TrainSpec
@@ -83,7 +85,8 @@ def run_worker(config: dict[str, Any]) -> None:
     order = TrainingOrder(**config)
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size())
-    with Pulse(Path(order.beats), world.rank, SystemClock()) as pulse:
+    node = str(ray.get_runtime_context().get_node_id())
+    with Pulse(Path(order.beats), world.rank, SystemClock(), node=node) as pulse:
         _train(order, world, pulse)
 
 
@@ -98,7 +101,7 @@ def _train(order: TrainingOrder, world: World, pulse: Pulse) -> None:
         make_room(Path(order.checkpoints))
     resume = _agreed(resume, world)
     pulse.resumed(resume.name if resume else "")
-    saver = _Saver(Path(order.checkpoints), world, pulse)
+    saver = _Saver(Path(order.checkpoints), Path(order.beats), world, pulse)
     reporter = _Reporter(order.news_key, world, damaged)
     fitted = fit(
         app,
@@ -127,9 +130,9 @@ def _train(order: TrainingOrder, world: World, pulse: Pulse) -> None:
 class _Saver:
     """Writes rank 0's checkpoints, as often as they are worth it."""
 
-    def __init__(self, folder: Path, world: World, pulse: Pulse) -> None:
+    def __init__(self, folder: Path, beats: Path, world: World, pulse: Pulse) -> None:
         self._folder, self._world, self._pulse, self._clock = folder, world, pulse, SystemClock()
-        self._cadence = Cadence(self._clock, failures=pulse.groups - 1)
+        self._cadence = Cadence(self._clock, failures=pulse.groups - 1, request=request_file(beats))
 
     def is_due(self) -> bool:
         """Other ranks have nothing to write: they wait for rank 0 in their next common step."""

@@ -7,7 +7,8 @@ from platformops.cli.nodes import put_wish
 from platformops.clock import SystemClock
 from platformops.errors import UserError
 from platformops.fleet import STATUS
-from platformops.health.nodes import Wish
+from platformops.health.calibration import Decided, Record, learn_outcomes
+from platformops.health.nodes import LEARNT, Learnt, Wish, learnt_json
 from platformops.health.wire import RayletState
 from platformops.store.open import open_store
 from tests.simulation.fleet_world import FleetWorld
@@ -56,6 +57,21 @@ def test_health_before_anything_ran_says_what_to_do(platformops):
     assert "No judgement has come due yet" in platformops("health", "report").out
 
 
+def test_the_report_draws_what_was_expected_beside_what_came(home, platformops):
+    home.mkdir(parents=True)
+    store = open_store(f"sqlite:///{home / 'store.db'}")
+    outcomes = [Decided("node", 0.002, failed=number < 2) for number in range(900)]
+    record = learn_outcomes(Record(0.0), [*outcomes, *(Decided("node", 0.5, failed=True) for _ in range(4))], 0.0)
+    learnt = Learnt(record, deaths=4, foreseen=3, lead_s=(60.0, 90.0), remedies=4, right_remedies=2, saved_slot_s=7.0)
+    store.put(LEARNT, learnt_json(learnt), expect=None)
+    store.close()
+    told = platformops("health", "report", "--json").json
+    assert (told["recall"], told["precision"], told["lead_s"], told["saved_slot_s"]) == (0.75, 0.5, 75.0, 7.0)
+    out = platformops("health", "report").out
+    rare, likely = (next(line for line in out.splitlines() if line.startswith(start)) for start in ("0.10%", "30.00%"))
+    assert abs(rare.rindex("x") - rare.rindex("o")) <= 1 < likely.rindex("o") - likely.rindex("x")
+
+
 def test_health_of_something_else_exits_2(platformops):
     assert platformops("health", "of").code == 2
 
@@ -100,7 +116,7 @@ def test_the_only_node_is_not_cordoned():
 
 
 def test_a_drill_that_is_not_known_or_has_no_cluster_says_so(platformops, monkeypatch):
-    assert "one of controller" in platformops("drill", "node", "everything").err
+    assert "one of blip, controller" in platformops("drill", "node", "everything").err
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     answer = platformops("drill", "node", "kil")
     assert (answer.code, "did you mean" in answer.err) == (2, True)

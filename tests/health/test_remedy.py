@@ -9,7 +9,7 @@ from platformops.health.remedy import Prices, Remedy, Suspicion, Workload, acts_
 GANG = Workload(
     slots=64, unsaved_s=1800.0, checkpoint_s=60.0, detection_s=60.0, restart_s=900.0, move_s=180.0, has_spare=True
 )
-REPLICA = Workload(slots=1, move_s=0.0, error_cost_slot_s=5_000.0, has_spare=True, traffic_ratio=0.3)
+REPLICA = Workload(slots=1, move_s=0.0, error_cost_slot_s=5_000.0, has_spare=True)
 NODE = Prices(node_slots=8)
 
 
@@ -48,7 +48,7 @@ def test_a_checkpoint_long_before_the_failure_saves_nothing_when_another_is_due(
 
 def test_a_replica_moves_where_a_gang_would_only_checkpoint():
     assert remedy(0.1, REPLICA) is Remedy.WAIT
-    assert remedy(0.4, REPLICA) in (Remedy.MOVE, Remedy.WEIGH_DOWN)
+    assert remedy(0.4, REPLICA) is Remedy.MOVE
 
 
 def test_an_idle_node_is_cordoned_not_moved():

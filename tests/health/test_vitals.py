@@ -38,6 +38,26 @@ def test_a_network_counter_that_was_reset_is_no_flood_of_errors():
     assert readings(Texts(net_dev=NET), Counters(network_errors=99))["network_errors"] == 0.0
 
 
+VERSION_1 = ("512000\n", "460800\n", "cache 1\ninactive_file 1\ntotal_inactive_file 25600\n")
+VERSION_2 = ("512000\n", "460800\n", "anon 9\ninactive_file 25600\n")
+
+
+@pytest.mark.parametrize(
+    ("group", "left"),
+    [
+        (VERSION_1, 0.15),
+        (VERSION_2, 0.15),
+        (("max\n", "460800\n", ""), 0.25),
+        (("9223372036854771712\n", "460800\n", ""), 0.25),
+        (("512000\n", "0\n", ""), 0.25),
+        (("", "", ""), 0.25),
+    ],
+)
+def test_memory_is_that_of_the_machine_or_of_the_group_where_that_leaves_less(group, left):
+    texts = Texts(meminfo=MEMINFO, group_limit=group[0], group_used=group[1], group_stat=group[2])
+    assert readings(texts, Counters())["memory_available_ratio"] == pytest.approx(left)
+
+
 @pytest.mark.parametrize("name", ["python3", "a b", "x) R (y", "((("])
 def test_a_process_is_read_whatever_it_is_called(name):
     text = f"17 ({name}) T 1 17 17 0 -1 0 0 0 0 0 1 2 0 0 20 0 1 0 4711 1000 10 0"

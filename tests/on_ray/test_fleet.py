@@ -59,7 +59,10 @@ class FakeHands:
     def drain(self, node, reason):
         raise AssertionError("nothing is to be drained here")
 
-    def avoid(self, nodes):
+    def checkpoint(self, node, at):
+        raise AssertionError("nothing is trained here")
+
+    def avoid(self, nodes, suspects):
         self.avoided = tuple(nodes)
 
     def probe(self, node):

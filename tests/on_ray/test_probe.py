@@ -1,5 +1,6 @@
 """The probe as a process, beside a server that answers as Ray's do and is then stopped and killed."""
 
+import contextlib
 import json
 import os
 import signal
@@ -46,12 +47,13 @@ class Node:
             "node": f"test-{os.getpid()}", "incarnation": 2, "key": KEY.hex(), "controller": self.link.getsockname(),
             "raylet_pid": self.server.pid, "raylet": ["127.0.0.1", port], "folder": str(folder), "site": [],
         }  # fmt: skip
+        self.environment = {"PYTHONPATH": str(ROOT), "TESTED_NODE": self.given["node"]}
         self.start()
 
     def start(self):
         command = [sys.executable, "-S", "-P", "-m", "platformops.on_ray.probe"]
         told = json.dumps(self.given)
-        subprocess.run(command, input=told, text=True, env={"PYTHONPATH": str(ROOT)}, check=True, timeout=60)
+        subprocess.run(command, input=told, text=True, env=self.environment, check=True, timeout=60)
 
     def heard(self, condition=lambda report: True):
         """The next report of which it is true."""
@@ -82,8 +84,11 @@ def node(tmp_path):
 
 
 def pids_of_probes(node):
-    found = [p for p in psutil.process_iter(["cmdline"]) if "platformops.on_ray.probe" in (p.info["cmdline"] or [])]
-    return [p for p in found if p.environ().get("PYTHONPATH") == str(ROOT)]
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            found += [process.pid] if process.environ().get("TESTED_NODE") == node.given["node"] else []
+    return found
 
 
 @pytest.mark.real
@@ -127,6 +132,10 @@ def test_a_refused_connection_is_told_from_one_that_nobody_answers():
         accepted.close()
         address = silent.getsockname()
     assert Question(*address).wait(5.0) is Answer.REFUSED
+
+
+def test_a_network_that_leads_nowhere_refuses_nothing():
+    assert Question("255.255.255.255", 9).wait(5.0) is Answer.WAITING
 
 
 class RecordedGpus:

@@ -44,7 +44,7 @@ class FakeFleet:
         for number in range(num_nodes):
             member = Member(f"n{number}", f"10.0.0.{number}", True, is_head=number == 0, cpus=4.0, free_cpus=4.0)
             self.machines[member.id] = Machine(member, phase_s=number * 0.37 % 1.0)
-        self.asked, self.effects, self.avoided, self.queued = [], [], (), []
+        self.asked, self.effects, self.avoided, self.queued, self.saved = [], [], (), [], {}
 
     def __getitem__(self, node):
         return self.machines[node]
@@ -128,7 +128,13 @@ class FakeFleet:
             machine.member = after
             self.effects.append((what, node))
 
-    def avoid(self, nodes):
+    def checkpoint(self, node, at):
+        self.touch("checkpoint")
+        if at > self.saved.get(node, 0.0):
+            self.saved[node] = at
+            self.effects.append(("checkpoint", node))
+
+    def avoid(self, nodes, suspects):
         self.touch("avoid")
         if tuple(nodes) != self.avoided:
             self.avoided = tuple(nodes)

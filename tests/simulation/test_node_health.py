@@ -1,13 +1,15 @@
 """Node health under the real controller, a fake fleet and a clock that jumps: what acts, what never does, and kills."""
 
 import random
+from dataclasses import replace
 
 import pytest
 
 from platformops.delivery.decisions import explain
 from platformops.errors import LeaseLost
 from platformops.fleet import FleetController
-from platformops.health.nodes import Member, Wish
+from platformops.health.nodes import LEARNT, Gang, Member, Wish
+from platformops.health.remedy import Remedy
 from platformops.health.vitals import CPU_BUSY, DISK_FREE, MEMORY_AVAILABLE, MEMORY_STALL
 from platformops.health.wire import RayletState
 from tests.simulation.fleet_world import FleetWorld, Machine
@@ -145,6 +147,72 @@ def test_a_leaking_node_is_avoided_then_serves_probation_when_it_is_well_again()
     assert "share of memory left 0.005" in row["reasons"][0]
     assert row["probability"] > 0.1
     assert any("slot-seconds" in d.reason for d in explain(world.store, "n5"))
+
+
+def train_on(world, node, **gang):
+    machine = world.fleet[node]
+    machine.member = replace(machine.member, gang=Gang(**{"slots": 2, "unsaved_s": 40.0, "checkpoint_s": 0.1, **gang}))
+
+
+def test_a_training_on_a_suspect_node_is_asked_for_a_checkpoint_before_the_node_loses_anything():
+    world = FleetWorld(12)
+    train_on(world, "n5")
+    leak(world, "n5")
+    world.until(lambda: world.fleet.done("checkpoint"))
+    assert world.state("n5") == "suspect"
+    assert acts(world) == []
+    assert world.told("n5")[0] == "checkpoint now"
+    train_on(world, "n5", unsaved_s=1.0)
+    world.until(lambda: world.record("n5").remedy is not Remedy.WAIT)
+    assert world.fleet.done("checkpoint") == [("checkpoint", "n5")]
+
+
+def test_a_checkpoint_that_is_never_written_keeps_no_other_remedy_back():
+    world = FleetWorld(12)
+    train_on(world, "n5")
+    leak(world, "n5")
+    assert world.until(lambda: world.record("n5").remedy is not Remedy.WAIT) < 40.0
+    assert len(world.fleet.done("checkpoint")) == 1
+
+
+def test_a_training_on_a_sound_node_is_left_alone():
+    world = FleetWorld(5)
+    train_on(world, "n2")
+    world.run(120)
+    assert world.fleet.done("checkpoint") == []
+    assert world.told("n2") == []
+
+
+def drill_node(world, node, address="10.0.0.99"):
+    member = Member(node, address, True, cpus=4.0, free_cpus=4.0, drill="d1")
+    world.fleet.machines[node] = Machine(member)
+    world.run(20)
+
+
+def test_a_drills_node_takes_no_work_no_budget_and_teaches_nothing():
+    world = FleetWorld(3)
+    drill_node(world, "d")
+    assert world.fleet.avoided == ("d",)
+    leak(world, "d")
+    world.until(lambda: world.record("d").remedy is Remedy.CORDON)
+    world.fleet["d"].raylet = RayletState.GONE
+    world.until(lambda: world.record("d").is_dead)
+    world.run(5)
+    leak(world, "n1")
+    world.until(lambda: world.record("n1").remedy is not Remedy.WAIT)
+    assert not world.status()["breaker"]
+    learnt = world.store.get(LEARNT)
+    assert learnt is None or learnt.value["deaths"] == 0
+
+
+def test_a_real_node_does_not_inherit_the_past_of_a_drill_at_its_address():
+    world = FleetWorld(3)
+    drill_node(world, "d", address="10.0.0.7")
+    world.fleet["d"].raylet = RayletState.GONE
+    world.until(lambda: world.record("d").is_dead)
+    world.fleet.machines["n7"] = Machine(Member("n7", "10.0.0.7", True, cpus=4.0, free_cpus=4.0))
+    world.run(5)
+    assert world.state("n7") == "healthy"
 
 
 def test_one_odd_sample_moves_nothing():

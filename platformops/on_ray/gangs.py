@@ -1,0 +1,161 @@
+"""What trainings say of themselves to node health, and how node health has one of them write a checkpoint now.
+
+The driver of a training sees its ranks' beats; it tells the cluster on which nodes they are and what they would lose,
+and passes on what is asked of any of these nodes.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import ray
+from ray.experimental import internal_kv
+
+from platformops.clock import Clock
+from platformops.health.nodes import Gang
+from platformops.on_ray.stuck import Beat, Section, beat_from
+
+NAMESPACE = b"platformops"
+PREFIX, ASKED = "platformops/gang/", b"platformops/checkpoint"
+LOOK_S = 1.0
+STALE_S = 10.0
+"""An account that has not changed for so long is a dead driver's."""
+KEPT_S = 3600.0
+FIRST_CHECKPOINT_S = 1.0
+"""What one is taken to cost before any was seen."""
+
+
+def request_file(beats: Path) -> Path:
+    """Changes when a checkpoint is asked for."""
+    return beats / "checkpoint-now"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Of one training."""
+
+    number: int
+    """Rises each time it is given."""
+    nodes: tuple[str, ...]
+    slots: int
+    unsaved_s: float
+    checkpoint_s: float
+
+    def gang(self) -> Gang:
+        return Gang(self.slots, self.unsaved_s, self.checkpoint_s)
+
+
+def account_of(beats: Sequence[Beat], *, number: int, unsaved_s: float) -> Account | None:
+    """None while no rank trains."""
+    living = [beat for beat in beats if beat.section is not Section.ENDED and beat.node]
+    if not living:
+        return None
+    cost_s = max(beat.longest_s.get(Section.CHECKPOINT.value, 0.0) for beat in living)
+    nodes = tuple(sorted({beat.node for beat in living}))
+    return Account(number, nodes, len(living), round(unsaved_s, 1), cost_s or FIRST_CHECKPOINT_S)
+
+
+class GangTeller:
+    """While it is entered, tells of the training whose ranks beat in `folder`, and hands it what is asked of it."""
+
+    def __init__(self, name: str, folder: Path, clock: Clock) -> None:
+        self._key, self._folder, self._clock = f"{PREFIX}{name}".encode(), folder, clock
+        self._saved, self._saved_at = "", clock.monotonic()
+        self._number, self._asked_at = 0, clock.now()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="gang")
+
+    def __enter__(self) -> GangTeller:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, _type: type[BaseException] | None, _error: BaseException | None, _at: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+        with suppress(ray.exceptions.RayError, RuntimeError):
+            internal_kv._internal_kv_del(self._key, namespace=NAMESPACE)
+
+    def look(self) -> None:
+        beats = [beat for path in sorted(self._folder.glob("rank-*.json")) if (beat := beat_from(_text(path)))]
+        saved = max((beat.saved for beat in beats), default="")
+        if saved != self._saved:
+            self._saved, self._saved_at = saved, self._clock.monotonic()
+        self._number += 1
+        account = account_of(beats, number=self._number, unsaved_s=self._clock.monotonic() - self._saved_at)
+        if account is None:
+            return
+        _put(self._key, account)
+        asked_at = max((at for node, at in asked().items() if node in account.nodes), default=0.0)
+        if asked_at > self._asked_at:
+            self._asked_at = asked_at
+            request_file(self._folder).write_text(str(asked_at), encoding="utf-8")
+
+    def _run(self) -> None:
+        while not self._ended.wait(LOOK_S):
+            # A head that is away is back at a later look.
+            with suppress(ray.exceptions.RayError, RuntimeError, OSError):
+                self.look()
+
+
+class GangReader:
+    """The accounts as the controller reads them, of living drivers only."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock, self._seen = clock, dict[str, tuple[int, float]]()
+
+    def by_node(self) -> Mapping[str, Gang]:
+        """Where several train on one node, the one that would lose most."""
+        accounts = sorted(self._fresh(_accounts()), key=lambda a: a.slots * a.unsaved_s)
+        return {node: account.gang() for account in accounts for node in account.nodes}
+
+    def _fresh(self, accounts: Mapping[str, Account]) -> list[Account]:
+        now = self._clock.monotonic()
+        before = self._seen
+        self._seen = {
+            key: before[key] if key in before and before[key][0] == account.number else (account.number, now)
+            for key, account in accounts.items()
+        }
+        return [account for key, account in accounts.items() if now - self._seen[key][1] < STALE_S]
+
+
+def ask_for_checkpoint(node: str, at: float) -> None:
+    """Whatever trains there writes one that is newer than `at`, once."""
+    kept = {n: t for n, t in asked().items() if at - t < KEPT_S}
+    if kept.get(node, 0.0) < at:
+        value = json.dumps({**kept, node: at}).encode()
+        internal_kv._internal_kv_put(ASKED, value, overwrite=True, namespace=NAMESPACE)
+
+
+def asked() -> Mapping[str, float]:
+    """Node -> when its work was last asked for a checkpoint."""
+    said = internal_kv._internal_kv_get(ASKED, namespace=NAMESPACE)
+    return json.loads(said) if said else {}
+
+
+def _accounts() -> Mapping[str, Account]:
+    found = {}
+    for key in internal_kv._internal_kv_list(PREFIX.encode(), namespace=NAMESPACE):
+        if said := internal_kv._internal_kv_get(key, namespace=NAMESPACE):
+            value = json.loads(said)
+            found[key.decode()] = Account(**{**value, "nodes": tuple(value["nodes"])})
+    return found
+
+
+def _put(key: bytes, account: Account) -> None:
+    value = {name: getattr(account, name) for name in Account.__slots__}
+    internal_kv._internal_kv_put(key, json.dumps(value).encode(), overwrite=True, namespace=NAMESPACE)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""
