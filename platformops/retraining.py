@@ -18,7 +18,6 @@ from platformops.delivery.records import Decision, Rollout, RolloutState
 from platformops.delivery.retraining import (
     Order,
     Outcome,
-    Phase,
     Recipe,
     load_loop,
     load_outcome,
@@ -38,6 +37,8 @@ from platformops.store.records import Put, Store
 LEASE = "lease/drift"
 LOOK_S = 5.0
 """Between two looks at the answers of a system."""
+MOST_PROFILED = 500
+"""Pictures that are read at one look; a controller that starts takes several to catch up."""
 LOOK_SHARE = 0.05
 """Most of a core's time that looking at answers may take."""
 Profile = tuple[float, ...]
@@ -202,20 +203,22 @@ class RetrainingController:
         found = [f for f in watch.observe(own) if not is_heard or f.at > loop.heard[1]]
         took_s = self._clock.monotonic() - began
         self._looked_at[recipe.system] = now + max(LOOK_S, took_s / LOOK_SHARE)
-        labels = sum(1 for _, a in answers if a.truth and a.profile and a.truth_at >= loop.since)
+        labels = sum(1 for _, a in answers if a.truth and a.profile and a.at >= loop.since)
         return (found[-1] if found else None), labels
 
     def _answers(self, recipe: Recipe) -> list[tuple[str, Answer]]:
         """Model version and answer of every sample that is kept."""
         values = [entry.value for entry in self._store.scan(f"sample/{recipe.system}/")]
-        ids = [str(v["request_id"]) for v in values]
-        known = self._profiles.get(recipe.system, {})
+        if not recipe.retrain:
+            return [(str(v["model_version"]), answer_of(v, {})) for v in values]
+        values.sort(key=lambda v: float(str(v["at"])))
+        ids, known = [str(v["request_id"]) for v in values], self._profiles.get(recipe.system, {})
         known = {id: known[id] for id in ids if id in known}
-        fresh = [id for id in ids if id not in known] if recipe.retrain else []
-        self._profiles[recipe.system] = known | {id: () for id in fresh} | dict(
-            self._ports.profiles(recipe.system, fresh) if fresh else {}
-        )  # fmt: skip
-        return [(str(v["model_version"]), answer_of(v, self._profiles[recipe.system])) for v in values]
+        fresh = [id for id in ids if id not in known][:MOST_PROFILED]
+        if fresh:
+            known |= {id: () for id in fresh} | dict(self._ports.profiles(recipe.system, fresh))
+        self._profiles[recipe.system] = known
+        return [(str(v["model_version"]), answer_of(v, known)) for v in values if str(v["request_id"]) in known]
 
 
 def answer_of(sample: Mapping[str, object], profiles: Mapping[str, Profile]) -> Answer:

@@ -1,4 +1,4 @@
-"""What a drift loop keeps in the store: how its system is made, its own state, and what the work of each phase came to."""
+"""What a drift loop keeps in the store: how its system is made, its own state, and what its work came to."""
 
 from __future__ import annotations
 
@@ -85,6 +85,8 @@ class Outcome:
     """Of TRAIN."""
     rollout: int = 0
     """Of RELEASE."""
+    evaluation: Sequence[str] = ()
+    """Of COMPARE: fingerprint and digest of the champion's evaluation on the newest rows; empty where there is none."""
     evidence: Sequence[Json] = ()
 
 
@@ -119,7 +121,8 @@ def load_outcome(store: Store, order: Order) -> Outcome | None:
 
 
 def outcome_put(order: Order, outcome: Outcome) -> Put:
-    return Put(order.key, {**asdict(outcome), "evidence": list(outcome.evidence)}, expect=None)
+    value = {**asdict(outcome), "evidence": list(outcome.evidence), "evaluation": list(outcome.evaluation)}
+    return Put(order.key, value, expect=None)
 
 
 def order_of(loop: DriftLoop) -> Order | None:
@@ -163,7 +166,7 @@ def loop_from(doc: JsonObject) -> DriftLoop:
         started_at, heard = doc["started_at"], doc["heard"]
         assert isinstance(started_at, Sequence)
         assert isinstance(heard, Sequence)
-        return DriftLoop(**{  # type: ignore[arg-type]  # the fields are checked by their reader below
+        return DriftLoop(**{  # type: ignore[arg-type]  # written by loop_json
             **doc,
             "state": LoopState(str(doc["state"])),
             "started_at": tuple(float(str(at)) for at in started_at),

@@ -23,6 +23,7 @@ EVERY_S = 60.0
 A_TURN = 10
 """Answers between two turns of the crank."""
 STEADY = 260
+RECIPE = Recipe("img", "/specs/img.yaml", retrain=True, cooldown_s=36_000.0)
 ALL_PHASES = [Phase.CHOOSE, Phase.TRAIN, Phase.COMPARE, Phase.RELEASE]
 
 
@@ -30,7 +31,7 @@ ALL_PHASES = [Phase.CHOOSE, Phase.TRAIN, Phase.COMPARE, Phase.RELEASE]
 class World:
     """One live system that answers, is told the truth after a while, and drifts; and whoever carries out orders."""
 
-    recipe: Recipe = Recipe("img", "/specs/img.yaml", retrain=True, cooldown_s=36_000.0)
+    recipe: Recipe = RECIPE
     release_ends: RolloutState = RolloutState.PROMOTED
     failing: dict[Phase, str] = field(default_factory=dict)
     is_better: bool = True
