@@ -88,7 +88,7 @@ class Predicting:
         asked.exchange.items = len(items)
         revision, answers = await self._answered(asked, served, way, items)
         asked.exchange.revision = revision
-        asked.exchange.model_version = answers[0].model_version
+        asked.exchange.model_version, asked.exchange.node = answers[0].model_version, answers[0].node
         return predictions(asked.exchange.request_id, revision, answers)
 
     async def _answered(self, asked: Asked, served: Served, way: Way, items: list[bytes]) -> tuple[str, list[Answer]]:

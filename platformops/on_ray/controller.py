@@ -6,7 +6,6 @@ store, and gathers again whatever evidence was under way.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import socket
@@ -36,6 +35,7 @@ from platformops.delivery.records import (
 )
 from platformops.errors import ClusterError, LeaseLost, PlatformError
 from platformops.home import Home
+from platformops.observation.log_lines import line as log_line
 from platformops.on_ray import examination, gateway, rehearsal, serving
 from platformops.on_ray.actors import ask, running, stop
 from platformops.on_ray.fleet import FleetThread
@@ -238,7 +238,8 @@ class ControllerProcess:
         self._said = problems
 
     def _write(self, event: str, **fields: str | int) -> None:
-        self._log.write(json.dumps({"at": round(self._clock.now(), 3), "event": event, **fields}) + "\n")
+        message = str(fields.pop("reason", event))
+        self._log.write(log_line(self._clock.now(), event, message, about={"pid": os.getpid(), **fields}) + "\n")
 
 
 def start_controller(home: Home) -> int:

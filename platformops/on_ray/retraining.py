@@ -7,17 +7,13 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 
-import numpy as np
-
-from platformops.apps.image.decoding import decode
 from platformops.clock import Clock, SystemClock
 from platformops.delivery.retraining import Order, Recipe
-from platformops.errors import BadInput, LeaseLost, PlatformError
+from platformops.errors import LeaseLost, PlatformError
+from platformops.gateway.input_profiles import profiles
 from platformops.gateway.inputs import read_inputs
 from platformops.home import Home
-from platformops.observation.drift.pictures import profile
 from platformops.pipeline.modules import PLATFORM_ROOT
 from platformops.retraining import Profile, RetrainingController
 from platformops.store.open import open_store
@@ -53,12 +49,7 @@ class ProcessPorts:
         self._begun[order.system] = (now, started)
 
     def profiles(self, system: str, ids: Sequence[str]) -> Mapping[str, Profile]:
-        found: dict[str, Profile] = {}
-        for id, content in read_inputs(self._home.inputs, system, ids).items():
-            with suppress(BadInput):
-                image = decode(content)
-                found[id] = tuple(profile(np.broadcast_to(image, (*image.shape[:2], 3))).tolist())
-        return found
+        return profiles(read_inputs(self._home.inputs, system, ids))
 
 
 def environment_of(own: Mapping[str, str], recipe: Recipe, home: Home) -> dict[str, str]:
