@@ -32,6 +32,16 @@ class Home:
         return self.root / "logs"
 
     @property
+    def inputs(self) -> Path:
+        """`<system>/<request id>`: sampled inputs of systems that retrain, for some days."""
+        return self.root / "inputs"
+
+    @property
+    def retraining(self) -> Path:
+        """`<system>/<number>/`: rows that a drift loop trains on and judges by."""
+        return self.root / "retraining"
+
+    @property
     def errands(self) -> Path:
         """`<id>.json`, one for each `up` or `run` under way on this machine."""
         return self.root / "errands"

@@ -6,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, BinaryIO
 
@@ -15,34 +15,85 @@ import typer
 from platformops.cli.options import AsJson
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
+STAGE, VERSION, NODE = "platformops.stage", "platformops.version", "platformops.node"
+REQUEST = "http.request.id"
 POLL_S = 0.2
 MOST_TAIL_BYTES = 8 * 1024 * 1024
 """Of a file that is larger, only its end is read."""
 
 Run = Annotated[str, typer.Option("--run", help="Id of a run; default the newest log.", show_default=False)]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Go on as the log grows; Ctrl-C ends it.")]
+Stage = Annotated[str, typer.Option("--stage", help="Only lines about this stage.", show_default=False)]
+Version = Annotated[str, typer.Option("--version", help="Only of this model version: digits:v2.", show_default=False)]
+Node = Annotated[str, typer.Option("--node", help="Only of this node: the beginning of its id.", show_default=False)]
+Request = Annotated[str, typer.Option("--request", help="Only of the request with this id.", show_default=False)]
 Lines = Annotated[int, typer.Option("--lines", "-n", min=0, max=1_000_000, help="How many of the last lines.")]
 
 
-def logs(run: Run = "", follow: Follow = False, lines: Lines = 200, json_: AsJson = False) -> None:
-    """Show the log of a run, as it grows with -f."""
+def logs(
+    run: Run = "",
+    stage: Stage = "",
+    version: Version = "",
+    node: Node = "",
+    request: Request = "",
+    follow: Follow = False,
+    lines: Lines = 200,
+    json_: AsJson = False,
+) -> None:
+    """Show the log of a run, as it grows with -f; with another filter, what all logs say of that."""
     from platformops.cli import settings
     from platformops.cli.failures import INTERRUPTED
     from platformops.cli.output import next_step, say
     from platformops.clock import SystemClock
 
-    path = _log_file(settings.home().logs, run)
+    folder, wanted = settings.home().logs, {STAGE: stage, VERSION: version, NODE: node, REQUEST: request}
+    path = _log_file(folder, run)
     if path is None:
         say("No logs yet.")
         next_step("platformops up configs/digits.yaml")
         return
     clock = SystemClock()
     try:
-        for line in followed(path, lines, pause=lambda: clock.sleep(POLL_S)) if follow else tail(path, lines):
+        for line in _shown(folder, path, run, wanted, lines, pause=lambda: clock.sleep(POLL_S), follow=follow):
             _print_raw(line) if json_ else _print_line(line)
             sys.stdout.flush()
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None  # how following ends, so nothing needs to be said
+
+
+def _shown(
+    folder: Path,
+    path: Path,
+    run: str,
+    wanted: Mapping[str, str],
+    count: int,
+    *,
+    pause: Callable[[], None],
+    follow: bool,
+) -> Iterable[str]:
+    if not any(wanted.values()):
+        return followed(path, count, pause=pause) if follow else tail(path, count)
+    if follow:
+        return (line for line in followed(path, count, pause=pause) if is_about(line, wanted))
+    return found([path] if run else sorted(folder.glob("*.jsonl")), wanted, count)
+
+
+def found(paths: Sequence[Path], wanted: Mapping[str, str], count: int) -> list[str]:
+    """The last `count` lines of all files that are about what is wanted, in the order of their times."""
+    lines = [line for path in paths for line in tail(path, MOST_TAIL_BYTES) if is_about(line, wanted)]
+    return sorted(lines, key=lambda line: str(json.loads(line).get("@timestamp", "")))[-count:] if count else []
+
+
+def is_about(line: str, wanted: Mapping[str, str]) -> bool:
+    """Whether the line has every value that is not empty; of a node, the beginning is enough."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    if not isinstance(record, dict):
+        return False
+    said = {name: str(record.get(name, "")) for name, value in wanted.items() if value}
+    return all(told.startswith(wanted[n]) if n == NODE else told == wanted[n] for n, told in said.items())
 
 
 def _log_file(folder: Path, run: str) -> Path | None:

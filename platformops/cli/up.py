@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -57,7 +58,7 @@ def bring_live(
         ran = carry_out(spec, overrides, s, verify=SHOWN_STAGES, is_served=True, environment=wanted.environment)
         if needs_model and ran.version is None and not exit_code(ran.result):
             raise UserError(f"{spec} makes no model, so there is nothing to release", remedy="platformops run SPEC")
-        live = brought_live(ran, s, port, wanted) if ran.version else None
+        live = brought_live(ran, s, port, wanted, (spec, overrides or ())) if ran.version else None
     if as_json:
         print_live_json(ran, live)
     else:
@@ -77,7 +78,7 @@ class Live:
         return self.rollout.state.value == "promoted"
 
 
-def brought_live(ran: Ran, s: Session, port: int, wish: Wish) -> Live:
+def brought_live(ran: Ran, s: Session, port: int, wish: Wish, written: tuple[Path, Sequence[str]]) -> Live:
     """The release of the run's version, with everything running that serves it."""
     from platformops.cli.access import ensure_key
     from platformops.cli.releasing import check_replicas, release
@@ -87,8 +88,27 @@ def brought_live(ran: Ran, s: Session, port: int, wish: Wish) -> Live:
     check_replicas(ran, s)
     address = ensure_serving(s, port)
     key_file = ensure_key(system, s.where, s.store, s.clock)
+    remember_recipe(ran, s, wish, written)
     asked = release(ran, s, wish)
     return Live(asked.rollout, f"{address}/{system}/predict", str(key_file), asked.waiting)
+
+
+def remember_recipe(ran: Ran, s: Session, wish: Wish, written: tuple[Path, Sequence[str]]) -> None:
+    """By which the controller watches the system's answers, and makes it again where the spec says so."""
+    from platformops.delivery.retraining import RECIPES, Recipe, recipe_puts
+    from platformops.keeper.errands import KEPT_NAMES
+    from platformops.spec.conditions import duration_s
+    from platformops.store.records import Put
+
+    spec, (file, overrides) = ran.planned.spec, written
+    if spec.watch.drift == "off":
+        s.store.commit([Put(RECIPES + spec.system, None, expect=None)])
+        return
+    variables = {name: os.environ[name] for name in KEPT_NAMES if os.environ.get(name)}
+    s.store.commit(recipe_puts(Recipe(
+        spec.system, str(file.absolute()), tuple(overrides), wish.environment, variables, spec.watch.retrain,
+        duration_s(spec.watch.cooldown),
+    )))  # fmt: skip
 
 
 def print_live_json(ran: Ran, live: Live | None) -> None:

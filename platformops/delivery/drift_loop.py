@@ -49,8 +49,12 @@ LOOP = {
     (S.COOLING, E.COOLED): S.WATCHING,
     (S.WATCHING, E.PAUSED): S.PAUSED,
     (S.COOLING, E.PAUSED): S.PAUSED,
+    (S.CHOOSING, E.PAUSED): S.PAUSED,
+    (S.TRAINING, E.PAUSED): S.PAUSED,
+    (S.GATING, E.PAUSED): S.PAUSED,
     (S.PAUSED, E.RESUMED): S.WATCHING,
 }
+WORKING = frozenset({S.CHOOSING, S.TRAINING, S.GATING})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,10 @@ class LoopPolicy:
     """Retrainings in a row without a release that open the breaker."""
     patience_s: float = DAY_S
     """For labels after the change; without enough of them nothing can be shown to be better."""
+    longest_s: float = 6 * 3600.0
+    """For one phase of the work, with all its attempts."""
+    fewest_labels: int = 150
+    """Labelled rows since the change before work begins: a third is for training, one to choose by, one to judge by."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,14 @@ class DriftLoop:
     pending: str = ""
     """A drift that was confirmed while the loop could not take it up; it is taken up as soon as it can be."""
     pending_since: float = 0.0
+    number: int = 0
+    """Of the retraining, from 1."""
+    gathered_at: float = 0.0
+    """When there were enough labels for it; 0.0 before. Its work uses rows that were labelled until then."""
+    version: int = 0
+    """That it trained; 0 before."""
+    heard: tuple[str, float] = ("", 0.0)
+    """The model version whose drift was confirmed last, and when: it is not confirmed twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +122,17 @@ def confirmed(loop: DriftLoop, cause: str, *, since: float, now: float, policy: 
         return _stays(
             loop, f"{cause}: not taken up, as {len(recent)} of {policy.most_a_day} retrainings a day are used"
         )
-    begun = replace(loop, cause=cause, since=since, started_at=(*recent, now))
+    begun = replace(
+        loop, cause=cause, since=since, started_at=(*recent, now), pending="", pending_since=0.0,
+        number=loop.number + 1, gathered_at=0.0, version=0,
+    )  # fmt: skip
     return _moves(begun, E.CONFIRMED, cause, now)
+
+
+def gathered(loop: DriftLoop, labels: int, now: float) -> Step:
+    """Enough labels came back since the change."""
+    said = f"{labels} labels since the change are enough: training windows are tried on the newest of them"
+    return Step(replace(loop, gathered_at=now, changed_at=now, reason=said), True)
 
 
 def chosen(loop: DriftLoop, window: str, now: float) -> Step:
@@ -116,6 +141,7 @@ def chosen(loop: DriftLoop, window: str, now: float) -> Step:
 
 
 def trained(loop: DriftLoop, version: str, now: float) -> Step:
+    """The run has registered a model version."""
     return _moves(loop, E.TRAINED, f"{version} is compared with the champion on the newest labels", now)
 
 
@@ -145,8 +171,10 @@ def looked(loop: DriftLoop, now: float, policy: LoopPolicy) -> Step:
     """Time has passed: cooldowns end, and what takes too long is given up."""
     if loop.state is S.COOLING and now - loop.changed_at >= policy.cooldown_s:
         return _cooled(loop, now, policy)
-    if loop.state is S.CHOOSING and now - loop.changed_at >= policy.patience_s:
+    if loop.state is S.CHOOSING and not loop.gathered_at and now - loop.changed_at >= policy.patience_s:
         return failed(loop, "too few labels came back to show that a new model is better", now, policy)
+    if loop.state in WORKING and loop.gathered_at and now - loop.changed_at >= policy.longest_s:
+        return failed(loop, f"{loop.state.value} did not end within {policy.longest_s / 3600:g} h", now, policy)
     return Step(loop, False)
 
 
@@ -164,8 +192,9 @@ def _cooled(loop: DriftLoop, now: float, policy: LoopPolicy) -> Step:
 
 
 def paused(loop: DriftLoop, who: str, now: float) -> Step:
-    """Raises InvalidTransition while a retraining is under way: abort that first."""
-    return _moves(loop, E.PAUSED, f"paused by {who}", now)
+    """A retraining under way is given up. Raises InvalidTransition while its model is released: abort that first."""
+    given_up = f"; retraining {loop.number} is given up" if loop.state in WORKING else ""
+    return _moves(loop, E.PAUSED, f"paused by {who}{given_up}", now)
 
 
 def resumed(loop: DriftLoop, who: str, now: float) -> Step:

@@ -117,13 +117,15 @@ def request_release(
     classes: tuple[str, ...],
     now: float,
     queue: bool = False,
+    champion: tuple[str, str] | None = None,
 ) -> Rollout:
     """The rollout that gives `version` the traffic of `spec.system`, started unless it is already there.
 
     Asking for what is stable brings back the rollout that made it so (and the system, when it was down); asking for
     what is being released brings back the running rollout. While another candidate is released it waits with `queue`
     (in place of one that waited before) and comes back with the number 0; raises GateRefused otherwise, and
-    StoreConflict when somebody else asked at the same instant.
+    StoreConflict when somebody else asked at the same instant. `champion` is the artifact (fingerprint, digest) of an
+    evaluation of what is stable that gates compare with, in place of the one from its own release.
     """
     system, system_version = load_system(store, spec.system)
     last, _ = newest_rollout(store, spec.system)
@@ -135,7 +137,10 @@ def request_release(
         return _running(last, candidate)
     if system and system.stable and candidate.serves_the_same(system.stable):
         return _already_stable(store, system, system_version, now)
-    fresh = _fresh(spec, candidate, system.stable if system else None, now)
+    stable = system.stable if system else None
+    if stable and champion:
+        stable = replace(stable, evaluation=champion[0], evaluation_digest=champion[1])
+    fresh = _fresh(spec, candidate, stable, now)
     wanted = _wanted(system, candidate)
     store.commit([
         Put(system_key(spec.system), system_json(wanted), expect=system_version),

@@ -3,38 +3,46 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from pathlib import Path
 from typing import IO
 
 from platformops.gateway.exchange import Exchange
+from platformops.observation.log_lines import line as log_line
+from platformops.store.records import Json
+
+CLIENT_ERROR, SERVER_ERROR = 400, 500
 
 
 def line(exchange: Exchange) -> str:
     """The record as one line of ASCII; JSON escapes line breaks, ANSI codes and all that is not ASCII."""
-    record: dict[str, object] = {
-        "at": round(exchange.at, 3),
-        "event": "request",
-        "request_id": exchange.request_id,
-        "method": exchange.method,
-        "path": exchange.path,
-        "status": exchange.status,
-        "seconds": round(exchange.seconds, 6),
-        "client": exchange.client,
+    is_ok = exchange.status < SERVER_ERROR
+    ecs: dict[str, Json] = {
+        "event.outcome": "success" if exchange.status < CLIENT_ERROR else "failure",
+        "event.duration": int(exchange.seconds * 1e9),
+        "http.request.id": exchange.request_id,
+        "http.request.method": exchange.method,
+        "http.request.body.bytes": exchange.body_bytes,
+        "http.response.status_code": exchange.status,
+        "url.path": exchange.path,
+    }
+    about: dict[str, Json] = {
         "system": exchange.system,
         "revision": exchange.revision,
-        "model_version": exchange.model_version,
+        "version": exchange.model_version,
+        "node": exchange.node,
         "key_id": exchange.key_id,
         "items": exchange.items,
-        "body_bytes": exchange.body_bytes,
     }
+    if exchange.client:
+        ecs["client.ip"] = exchange.client
     if exchange.is_replay:
-        record["replay"] = True
+        about["replay"] = True
     if exchange.code:
-        record["code"] = exchange.code
+        ecs["error.code"] = exchange.code
     if exchange.fault:
-        record["fault"] = exchange.fault
-    return json.dumps(record)
+        ecs["error.type"] = exchange.fault
+    message = f"answered {exchange.status} {exchange.code}".rstrip()
+    return log_line(exchange.at, "request", message, level="info" if is_ok else "error", ecs=ecs, about=about)
 
 
 class AccessLog:

@@ -12,6 +12,7 @@ from platformops.gateway import feedback, openapi, probes, routes
 from platformops.gateway.call import Call, Ready, Width
 from platformops.gateway.evidence import Book
 from platformops.gateway.exchange import Exchange, Observer
+from platformops.gateway.inputs import Inputs
 from platformops.gateway.metrics import GatewayMetrics
 from platformops.gateway.predicting import Predicting
 from platformops.gateway.replies import Refused, Reply, refusal
@@ -53,14 +54,16 @@ class Gateway:
         policy: Policy,
         observers: Iterable[Observer] = (),
         store: Store | None = None,
+        inputs: Inputs | None = None,
     ) -> None:
-        """Predictions of which the truth may come back are kept in `store`; in memory without one."""
+        """Predictions of which the truth may come back are kept in `store`; in memory without one. What was asked is
+        kept in `inputs`."""
         self.world = World()
         self.is_draining = False
         """Set before the server stops, so that whoever spreads traffic sends no more."""
         self.metrics = GatewayMetrics()
         self.book = Book(new_id(), clock.monotonic)
-        self.samples = Samples(store or MemoryStore(), clock.now, self._on_truth)
+        self.samples = Samples(store or MemoryStore(), clock.now, self._on_truth, inputs=inputs)
         self._predicting = Predicting(
             call=call,
             width=width,

@@ -21,6 +21,8 @@ class Exchange:
     """Empty until a route and a system that exists are known: what a client invents never becomes a label."""
     revision: str = ""
     model_version: str = ""
+    node: str = ""
+    """Of the replica that answered."""
     key_id: str = ""
     status: int = 0
     code: str = ""

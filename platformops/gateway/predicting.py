@@ -88,7 +88,7 @@ class Predicting:
         asked.exchange.items = len(items)
         revision, answers = await self._answered(asked, served, way, items)
         asked.exchange.revision = revision
-        asked.exchange.model_version = answers[0].model_version
+        asked.exchange.model_version, asked.exchange.node = answers[0].model_version, answers[0].node
         return predictions(asked.exchange.request_id, revision, answers)
 
     async def _answered(self, asked: Asked, served: Served, way: Way, items: list[bytes]) -> tuple[str, list[Answer]]:
@@ -99,7 +99,7 @@ class Predicting:
             if way.route is None:
                 return way.revision, await submit(way.revision, items, deadline)
             copy = partial(self._submit, served, COPIES, _never)
-            keep = partial(self._keep, asked) if len(items) == 1 and self._samples.takes_one() else None
+            keep = partial(self._keep, asked, items[0]) if len(items) == 1 and self._samples.takes_one() else None
             door = Door(submit, copy, way.route, way.stable, limit_s, asked.exchange.request_id, keep)
             return await self._canary.answered(door, way.revision, items, deadline)
         except QueueFull:
@@ -107,7 +107,7 @@ class Predicting:
         except ClientGone:
             raise Refused(CLIENT_CLOSED, "client_gone", "the client hung up") from None
 
-    def _keep(self, asked: Asked, revision: str, answer: Answer) -> None:
+    def _keep(self, asked: Asked, item: bytes, revision: str, answer: Answer) -> None:
         exchange = asked.exchange
         sample = Sample(
             system=exchange.system,
@@ -118,7 +118,7 @@ class Predicting:
             node=answer.node,
             label=label_of(answer),
         )
-        self._samples.keep(sample)
+        self._samples.keep(sample, item)
 
     async def _submit(
         self,

@@ -10,6 +10,7 @@ from enum import Enum
 from platformops.delivery.quality import quality_key, quality_of
 from platformops.errors import StoreConflict
 from platformops.gateway import rates
+from platformops.gateway.inputs import Inputs
 from platformops.store.records import ABSENT, Entry, JsonObject, Put, Store
 
 PER_S = 5.0
@@ -38,6 +39,8 @@ class Sample:
     shadow_label: str = ""
     truth: str = ""
     """The first label that came back."""
+    truth_at: float = 0.0
+    """When it did."""
 
 
 class Feedback(Enum):
@@ -53,9 +56,17 @@ Judged = Callable[[Sample], None]
 class Samples:
     """Kept on the gateway's loop, written and looked up from other threads."""
 
-    def __init__(self, store: Store, now: Callable[[], float], on_truth: Judged = lambda sample: None) -> None:
-        """`now` in seconds since the epoch; `on_truth` is told of each sample whose truth became known."""
-        self._store, self._now, self._on_truth = store, now, on_truth
+    def __init__(
+        self,
+        store: Store,
+        now: Callable[[], float],
+        on_truth: Judged = lambda sample: None,
+        *,
+        inputs: Inputs | None = None,
+    ) -> None:
+        """`now` in seconds since the epoch; `on_truth` is told of each sample whose truth became known; what was asked
+        is kept in `inputs`."""
+        self._store, self._now, self._on_truth, self._inputs = store, now, on_truth, inputs
         self._lock = threading.Lock()
         self._fresh: dict[str, Sample] = {}
         self._bucket: rates.Bucket | None = None
@@ -66,9 +77,11 @@ class Samples:
         self._bucket, wait_s = rates.take(self._bucket, rate_per_s=PER_S, now=self._now())
         return wait_s <= 0
 
-    def keep(self, sample: Sample) -> None:
+    def keep(self, sample: Sample, content: bytes) -> None:
         with self._lock:
             self._fresh[sample.request_id] = sample
+            if self._inputs is not None:
+                self._inputs.keep(sample.system, sample.request_id, content)
 
     def answered_too(self, request_id: str, revision: str, version: str, node: str, label: str) -> None:
         """A copy of a request that is kept was answered by another revision."""
@@ -83,6 +96,8 @@ class Samples:
         """What was kept is in the store on return, and what is too old is not. Raises StoreError."""
         with self._lock:
             fresh, self._fresh = self._fresh, {}
+            if self._inputs is not None:
+                self._inputs.flush()
         self._store.commit([Put(_key(s.system, s.request_id), asdict(s), expect=None) for s in fresh.values()])
         if self._now() - self._swept_at >= SWEEP_S:
             self._swept_at = self._now()
@@ -101,7 +116,7 @@ class Samples:
             if sample.truth:
                 return Feedback.REPEATED if sample.truth == label else Feedback.CONTRADICTED
             try:
-                self._record(replace(sample, truth=label), entry.version)
+                self._record(replace(sample, truth=label, truth_at=self._now()), entry.version)
             except StoreConflict:
                 continue
             return Feedback.RECORDED
@@ -127,6 +142,8 @@ class Samples:
             sample = _sample_from(entry)
             by_system.setdefault(sample.system, []).append((sample.at, entry.key))
         oldest = self._now() - RETENTION_S
+        if self._inputs is not None:
+            self._inputs.sweep(oldest)
         for samples in by_system.values():
             samples.sort(reverse=True)
             gone = [key for at, key in samples if at < oldest] + [k for at, k in samples[MOST_PER_SYSTEM:]]
@@ -150,5 +167,5 @@ def _key(system: str, request_id: str) -> str:
 
 def _sample_from(entry: Entry) -> Sample:
     value: JsonObject = entry.value
-    texts = {name: str(value.get(name, "")) for name in Sample.__dataclass_fields__ if name != "at"}
-    return Sample(**texts, at=float(str(value["at"])))
+    texts = {name: str(value.get(name, "")) for name in Sample.__dataclass_fields__ if name not in ("at", "truth_at")}
+    return Sample(**texts, at=float(str(value["at"])), truth_at=float(str(value.get("truth_at", 0.0))))  # type: ignore[arg-type]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +12,7 @@ from platformops.delivery.records import Decision
 from platformops.errors import PlatformError, StoreError
 from platformops.keeper.decide import decide
 from platformops.keeper.records import Act, GiveUp, Kill, Memory, RestartHead, Resume, Sighting, StartGcs
+from platformops.observation.log_lines import line as log_line
 from platformops.store.records import Json, Store
 
 SUBJECT = "keeper"
@@ -90,4 +90,5 @@ def _record(act: Act, store: Store, clock: Clock) -> None:
 def _log(log: Path, clock: Clock, event: str, **fields: Json) -> None:
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"at": round(clock.now(), 3), "event": event, **fields}) + "\n")
+        message = str(fields.pop("reason", event))
+        file.write(log_line(clock.now(), event, message, about=fields) + "\n")

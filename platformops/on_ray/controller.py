@@ -6,7 +6,6 @@ store, and gathers again whatever evidence was under way.
 
 from __future__ import annotations
 
-import json
 import os
 import secrets
 import socket
@@ -36,9 +35,11 @@ from platformops.delivery.records import (
 )
 from platformops.errors import ClusterError, LeaseLost, PlatformError
 from platformops.home import Home
+from platformops.observation.log_lines import line as log_line
 from platformops.on_ray import examination, gateway, rehearsal, serving
 from platformops.on_ray.actors import ask, running, stop
 from platformops.on_ray.fleet import FleetThread
+from platformops.on_ray.retraining import RetrainingThread
 from platformops.on_ray.session import NAMESPACE, on_this_machine
 from platformops.security.keys import STORED_UNDER, new_key
 from platformops.store.artifacts import Artifacts
@@ -176,6 +177,9 @@ class ControllerProcess:
         self._said: tuple[str, ...] = ()
         self._write("started", epoch=self._epoch)
         self._fleet = FleetThread(home, holder, lambda event, reason: self._write(event, reason=f"nodes: {reason}"))
+        self._drift = RetrainingThread(
+            home, holder, lambda event, reason: self._write(event, reason=f"drift: {reason}")
+        )
         self._thread = threading.Thread(target=self._run, name="tick", daemon=True)
         self._thread.start()
 
@@ -198,6 +202,7 @@ class ControllerProcess:
         self._nudged.set()
         self._thread.join(timeout=CALL_TIMEOUT_S)
         self._fleet.stop()
+        self._drift.stop()
         self._ports.close()
 
     def _run(self) -> None:
@@ -233,7 +238,8 @@ class ControllerProcess:
         self._said = problems
 
     def _write(self, event: str, **fields: str | int) -> None:
-        self._log.write(json.dumps({"at": round(self._clock.now(), 3), "event": event, **fields}) + "\n")
+        message = str(fields.pop("reason", event))
+        self._log.write(log_line(self._clock.now(), event, message, about={"pid": os.getpid(), **fields}) + "\n")
 
 
 def start_controller(home: Home) -> int:

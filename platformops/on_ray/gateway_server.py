@@ -16,11 +16,13 @@ from ray.serve.exceptions import RayServeException
 from platformops.clock import SystemClock
 from platformops.delivery.evidence import Tallies
 from platformops.delivery.records import Route
+from platformops.delivery.retraining import load_recipes
 from platformops.delivery.systems import load_systems
 from platformops.errors import PlatformError
 from platformops.gateway import router
 from platformops.gateway.access_log import AccessLog
 from platformops.gateway.app import Gateway
+from platformops.gateway.inputs import Inputs
 from platformops.gateway.served import renew
 from platformops.gateway.server import HttpServer
 from platformops.on_ray.calls import Origin, ReplicaCalls
@@ -49,6 +51,7 @@ class GatewayServer:
         self._store = open_store(settings.home.store_url)
         self._calls = ReplicaCalls(self._clock, self._on_call)
         self._log = AccessLog(settings.home.logs / LOG_FILE)
+        self._inputs = Inputs(settings.home.inputs)
         self._gateway = Gateway(
             call=self._calls,
             width=self._calls.width,
@@ -58,6 +61,7 @@ class GatewayServer:
             policy=settings.policy,
             observers=(self._log,),
             store=self._store,
+            inputs=self._inputs,
         )
         self._server = HttpServer(self._gateway, limits=settings.limits, new_id=new_request_id)
         self.refresh()
@@ -79,6 +83,8 @@ class GatewayServer:
             keys = self._store.scan(STORED_UNDER)
             with self._lock:
                 self._gateway.world = renew(self._gateway.world, systems, keys)
+            recipes = load_recipes(self._store)
+            self._inputs.systems = frozenset(name for name, recipe in recipes.items() if recipe.retrain)
         # With Serve's controller away, replicas and handles go on working without it.
         with contextlib.suppress(PlatformError, RayServeException, ray.exceptions.RayError):
             statuses = revision_statuses()

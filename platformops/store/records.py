@@ -15,6 +15,9 @@ Keys in use (a key's parts are separated by `/` and contain none):
     evidence/<system>/<number>    what was seen of that rollout's traffic, and the bets that its outcomes won or lost
     sample/<system>/<request id>  an answered request of which the truth may come back, for some days
     quality/<model version>       how many of a version's answers were labelled, and how many were wrong
+    recipe/<system>               how a system is made again, for its drift loop
+    drift/<system>                the drift loop: its state, its cause, its budget
+    retraining/<system>/<number>/<phase>   what the work of a phase came to
     queue/<system>                a release that waits for the running one to end
     decision/<subject>/<number>   what was decided, on which evidence, and what would change it
     key/<key id>                  the hash of an API key, its scopes and systems

@@ -2,7 +2,9 @@
 
 import pytest
 
-from platformops.cli.drift import seen
+from platformops.cli.drift import loop_document, seen
+from platformops.delivery import retraining
+from platformops.delivery.retraining import Recipe, recipe_puts
 from platformops.errors import UserError
 from platformops.store.memory import MemoryStore
 from platformops.store.records import Put
@@ -14,7 +16,7 @@ def store_of(count, *, flips_at=None, version="digits:v1"):
     for i in range(count):
         label = "ab"[i * 7 % 2]
         truth = label if (i % 10) and (flips_at is None or i < flips_at) else "c"
-        value = {"at": 1000.0 + i, "model_version": version, "label": label, "truth": truth}
+        value = {"request_id": f"{i:06}", "at": 1000.0 + i, "model_version": version, "label": label, "truth": truth}
         puts.append(Put(f"sample/digits/{i:06}", value, None))
     store.commit(puts)
     return store
@@ -43,3 +45,13 @@ def test_too_few_samples_say_how_many_are_missing():
 def test_an_unknown_system_is_refused():
     with pytest.raises(UserError, match="no system"):
         seen(MemoryStore(), "digits")
+
+
+def test_what_the_loop_does_is_told_and_may_be_paused():
+    store = store_of(300)
+    assert loop_document(store, "digits") is None
+    store.commit(recipe_puts(Recipe("digits", "/digits.yaml", retrain=True)))
+    assert loop_document(store, "digits")["state"] == "watching"
+    retraining.pause(store, "digits", who="ada", now=1.0)
+    document = loop_document(store, "digits")
+    assert (document["state"], document["reason"], document["retrains"]) == ("paused", "paused by ada", True)

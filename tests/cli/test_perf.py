@@ -1,14 +1,21 @@
 """`perf` and `tune`: a live gateway under load, what its counters say, and limits that can be read."""
 
+from pathlib import Path
+
 import pytest
 
-from platformops.cli import measuring
+from platformops.cli import measuring, tuning
 from platformops.cli.measuring import Endpoint
 from platformops.cli.perf import told
 from platformops.cli.tune import limit_s
 from platformops.clock import ManualClock, SystemClock
 from platformops.errors import ClusterError, PlatformError, UserError
+from platformops.observation.capacity.records import Load, Prediction
+from platformops.observation.capacity.tuning import Proposal
+from platformops.spec.load import load_spec
 from tests.gateway.door import Door, served, system
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 
 def counted_by(door):
@@ -80,6 +87,46 @@ def test_keys_that_were_just_made_are_waited_for_until_the_gateway_knows_them():
 def test_requests_that_fail_are_no_measurement(endpoint):
     with pytest.raises(PlatformError, match="requests failed"):
         measuring.measure(endpoint, b"bad", "image/png", clients=1, seconds=0.1)
+
+
+def proposal(rate):
+    prediction = Prediction(Load(1, 16), rate, 0.01, 0.02, 0.01, 1.0, 0.5)
+    return Proposal(1, 16, 32, prediction, "")
+
+
+def test_a_proposal_that_keeps_its_limit_under_load_is_proven_with_its_figures(endpoint, tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(b"image")
+    proof = tuning.proven(endpoint, file, proposal(100.0), p99_s=5.0, seconds=1.0)
+    assert proof.is_within
+    assert "0 errors" in proof.told
+
+
+def test_a_proposal_that_misses_its_limit_or_fails_is_not_proven(endpoint, tmp_path):
+    good, bad = tmp_path / "a.png", tmp_path / "b.png"
+    good.write_bytes(b"image")
+    bad.write_bytes(b"bad")
+    assert "not kept" in tuning.proven(endpoint, good, proposal(100.0), p99_s=1e-6, seconds=1.0).told
+    assert "200 errors" in tuning.proven(endpoint, bad, proposal(100.0), p99_s=5.0, seconds=1.0).told
+
+
+def test_what_was_proven_is_written_to_the_spec_and_nothing_else_changes(tmp_path):
+    spec = tmp_path / "digits.yaml"
+    text = (CONFIGS / "digits.yaml").read_text(encoding="utf-8")
+    spec.write_text(text, encoding="utf-8")
+    assert tuning.settle("digits", spec, proposal(100.0), proven=True, write=True)
+    written = load_spec(spec).serve
+    assert (written.replicas, written.batch, written.max_queue) == ((1, 1), 16, 32)
+    assert spec.read_text(encoding="utf-8").startswith(text.rstrip())
+    assert [p.name for p in tmp_path.iterdir()] == ["digits.yaml"]
+
+
+def test_writing_needs_the_spec_to_write_to(platformops, tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(b"image")
+    answer = platformops("tune", "digits", str(file), "--write")
+    assert answer.code == 2
+    assert "--spec SPEC" in answer.err
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("p99=80ms", 0.08), ("p99=0.5s", 0.5)])

@@ -16,6 +16,7 @@ from platformops.cli.status import SILENT_AFTER_S, seen
 from platformops.cli.why import explanations
 from platformops.delivery.systems import stop_system
 from platformops.errors import UserError
+from platformops.observation.log_lines import line as log_line
 from platformops.store.open import open_store
 from tests.simulation.world import Script, World
 
@@ -214,6 +215,41 @@ def test_logs_without_any_say_what_makes_some(platformops):
     answer = platformops("logs")
     assert answer.code == 0
     assert "No logs yet." in answer.out
+
+
+@pytest.fixture
+def many_logs(home):
+    """A run's log and the gateway's, of which both say something of digits:v2."""
+    (home / "logs").mkdir(parents=True)
+    run = [
+        log_line(20.0 + i, "step", f"step {name}", about={"stage": name}) for i, name in enumerate(("train", "test"))
+    ]
+    requests = [
+        log_line(at, "request", id, ecs={"http.request.id": id}, about={"version": version, "node": node})
+        for at, id, version, node in [(30.0, "r1", "digits:v1", "4f2a"), (10.0, "r2", "digits:v2", "4f99")]
+    ]
+    late = log_line(40.0, "compared", "judged", about={"version": "digits:v2"})
+    (home / "logs" / "20261122-000000-abcd.jsonl").write_text("\n".join([*run, late, "no json", ""]))
+    (home / "logs" / "gateway.jsonl").write_text("\n".join([*requests, ""]))
+
+
+@pytest.mark.parametrize(
+    ("filters", "messages"),
+    [
+        (("--stage", "train"), ["step train"]),
+        (("--version", "digits:v2"), ["r2", "judged"]),
+        (("--node", "4f"), ["r2", "r1"]),
+        (("--request", "r1"), ["r1"]),
+        (("--version", "digits:v2", "-n", "1"), ["judged"]),
+        (("--version", "digits:v2", "--run", "20261122-000000-abcd"), ["judged"]),
+        (("--version", "digits:v2", "--node", "4f2a"), []),
+    ],
+)
+def test_logs_are_searched_by_what_they_are_about_in_the_order_of_their_times(
+    many_logs, platformops, filters, messages
+):
+    lines = platformops("logs", *filters, "--json").out.splitlines()
+    assert [json.loads(line)["message"] for line in lines] == messages
 
 
 def test_following_yields_each_line_once_it_is_whole_and_survives_rotation(tmp_path):

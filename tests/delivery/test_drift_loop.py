@@ -83,10 +83,12 @@ def test_labels_that_never_come_end_the_waiting():
     assert "too few labels" in drift_loop.looked(begun(), 1000.0, POLICY).loop.reason
 
 
-def test_a_person_may_pause_while_nothing_runs_and_not_in_between():
+def test_a_person_may_pause_at_any_time_but_while_traffic_moves():
     assert drift_loop.paused(DriftLoop("digits"), "ada", 1.0).loop.state is LoopState.PAUSED
+    given_up = drift_loop.paused(gating(), "ada", 1.0).loop
+    assert (given_up.state, given_up.reason) == (LoopState.PAUSED, "paused by ada; retraining 1 is given up")
     with pytest.raises(InvalidTransition):
-        drift_loop.paused(gating(), "ada", 1.0)
+        drift_loop.paused(drift_loop.judged(gating(), BETTER, 1.0, POLICY).loop, "ada", 2.0)
 
 
 def test_every_pair_moves_as_the_table_says_or_is_refused():

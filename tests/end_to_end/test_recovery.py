@@ -119,7 +119,7 @@ def test_a_killed_gcs_is_started_again_and_no_request_fails(live):
         assert {status for _, _, status, _ in clients.since(began)} == {200}
     assert live.json("why", "keeper")["decision"] == "start the GCS again"
     log = (live.home / "logs" / "keeper.jsonl").read_text().splitlines()
-    assert all(line["reason"] for line in map(json.loads, log) if line["event"] == "decided")
+    assert all(line["message"] for line in map(json.loads, log) if line["event.action"] == "decided")
     assert live.json("predict", "digits", sample_of(live))["predictions"]
 
 

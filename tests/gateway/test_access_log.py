@@ -18,9 +18,9 @@ def test_a_hostile_path_makes_one_escaped_record_without_key_or_body(tmp_path):
     log.close()
     text = (tmp_path / "gateway.jsonl").read_text()
     records = [json.loads(line) for line in text.splitlines()]
-    assert [r["status"] for r in records] == [200, 401]
-    assert records[0]["items"] == 1
-    assert records[0]["key_id"]
+    assert [r["http.response.status_code"] for r in records] == [200, 401]
+    assert records[0]["platformops.items"] == 1
+    assert records[0]["platformops.key_id"]
     assert text.isascii()
     assert "\x1b" not in text
     for secret in (door.tokens["predict"], "secret pixels"):
@@ -73,8 +73,8 @@ def test_what_a_client_writes_over_a_socket_is_one_escaped_record_or_no_request_
     text = (tmp_path / "gateway.jsonl").read_text()
     records = [json.loads(line) for line in text.splitlines()]
     assert answers == [[401], [401], [400], [400], [400], [401]]
-    assert [r["status"] for r in records] == [401, 401, 401]
-    assert {r["client"] for r in records} == {"127.0.0.1"}
+    assert [r["http.response.status_code"] for r in records] == [401, 401, 401]
+    assert {r["client.ip"] for r in records} == {"127.0.0.1"}
     assert max(len(line) for line in text.splitlines()) < 1000
     assert all(c.isprintable() or c == "\n" for c in text)
     assert "zzz" not in text

@@ -97,8 +97,8 @@ def sample(request_id, at=0.0):
 def test_samples_outlive_the_gateway_and_are_forgotten_after_their_time(monkeypatch):
     now, store = [0.0], MemoryStore()
     first = Samples(store, lambda: now[0])
-    first.keep(sample("old"))
-    first.keep(sample("new", at=kept.RETENTION_S))
+    first.keep(sample("old"), b"")
+    first.keep(sample("new", at=kept.RETENTION_S), b"")
     first.flush()
     assert Samples(store, lambda: now[0]).truth("digits", "old", "3") is Feedback.RECORDED
     now[0] = kept.RETENTION_S + kept.SWEEP_S
@@ -112,7 +112,7 @@ def test_no_more_samples_are_kept_than_the_limit(monkeypatch):
     now, store = [0.0], MemoryStore()
     samples = Samples(store, lambda: now[0])
     for number in range(6):
-        samples.keep(sample(f"r{number}", at=float(number)))
+        samples.keep(sample(f"r{number}", at=float(number)), b"")
     now[0] = kept.SWEEP_S
     samples.flush()
     assert [entry.key.rpartition("/")[2] for entry in store.scan("sample/")] == ["r3", "r4", "r5"]

@@ -69,7 +69,7 @@ class Kept:
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 
     def acts(self):
-        return [(line["event"], line["act"]) for line in self.events() if "act" in line]
+        return [(line["event.action"], line["platformops.act"]) for line in self.events() if "platformops.act" in line]
 
     def end(self):
         with contextlib.suppress(psutil.Error):

@@ -47,7 +47,7 @@ def test_the_keeper_ends_when_nothing_is_to_be_kept(tmp_path):
 def test_an_act_is_in_the_log_and_under_why_with_its_reason(tmp_path):
     acts, store, log = kept(tmp_path, [NO_GCS, WELL, OVER])
     assert [type(act) for act in acts] == [StartGcs]
-    assert [line["event"] for line in log] == ["decided", "done"]
+    assert [line["event.action"] for line in log] == ["decided", "done"]
     (decision,) = explain(store, SUBJECT)
     assert (decision.decision, decision.reason) == ("start the GCS again", acts[0].reason)
 
@@ -56,7 +56,7 @@ def test_an_act_that_fails_is_decided_again_and_its_reason_is_told(tmp_path):
     errors = [ClusterError("the port is taken"), OSError("no memory")]
     acts, _, log = kept(tmp_path, [NO_GCS] * 5 + [OVER], errors)
     assert len(acts) >= 2
-    failed = [line["reason"] for line in log if line["event"] == "failed"]
+    failed = [line["message"] for line in log if line["event.action"] == "failed"]
     assert failed[0] == "the port is taken"
     assert "no memory" in failed[1]
 

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
+from platformops.observation.log_lines import ECS, OWN
 from platformops.store.records import Json, JsonObject
 
 STREAM = "logs-platformops-default"
 """Name of the data stream: type, dataset and namespace."""
 PIPELINE_NAME = "platformops"
-OWN: dict[str, str] = {
-    "system": "keyword", "run": "keyword", "stage": "keyword", "fingerprint": "keyword", "attempt": "long",
-    "revision": "keyword", "version": "keyword", "node": "keyword", "request": "keyword", "seconds": "double",
-    "items": "long", "key_id": "keyword", "code": "keyword", "epoch": "long", "reason": "text",
-}  # fmt: skip
-"""Fields below `platformops.` that are searched by; others are kept and not indexed."""
 
 
 def rsyslog_text(folder: str, *, host: str, port: int, work: str) -> str:
@@ -77,20 +72,9 @@ output {{
 def index_template() -> JsonObject:
     """Body of `PUT _index_template/platformops`: ECS fields by their types, ours below `platformops`."""
     ours: dict[str, Json] = {name: {"type": kind} for name, kind in OWN.items()}
-    keywords = ("log.level", "event.action", "event.dataset", "event.outcome", "service.name", "trace.id")
-    properties: dict[str, Json] = {name: {"type": "keyword", "ignore_above": 1024} for name in keywords}
-    properties |= {
-        "@timestamp": {"type": "date"},
-        "message": {"type": "match_only_text"},
-        "event.duration": {"type": "long"},
-        "http.request.method": {"type": "keyword"},
-        "http.response.status_code": {"type": "long"},
-        "http.request.body.bytes": {"type": "long"},
-        "http.request.id": {"type": "keyword"},
-        "url.path": {"type": "wildcard"},
-        "client.ip": {"type": "ip", "ignore_malformed": True},
-        "platformops": {"type": "object", "dynamic": False, "properties": ours},
-    }
+    limits: dict[str, JsonObject] = {"keyword": {"ignore_above": 1024}, "ip": {"ignore_malformed": True}}
+    properties: dict[str, Json] = {name: {"type": kind, **limits.get(kind, {})} for name, kind in ECS.items()}
+    properties["platformops"] = {"type": "object", "dynamic": False, "properties": ours}
     return {
         "index_patterns": ["logs-platformops-*"],
         "data_stream": {},

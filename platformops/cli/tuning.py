@@ -1,0 +1,125 @@
+"""What `tune` does with a proposal: release it, prove it by open-loop load, then write it down or take it back."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from platformops.cli.closed_loop import request_bytes
+from platformops.cli.measuring import Endpoint
+from platformops.cli.open_loop import run
+from platformops.errors import PlatformError
+from platformops.observation.capacity.tuning import Proposal
+from platformops.store.records import JsonObject
+
+PORT = 8000
+"""Of a gateway that would have to be started; a live system has one."""
+LEAST_PROOF_S = 5.0
+LEAST_RATE = 0.95
+"""Of the rate that was offered, answered in time."""
+FEWEST = 200
+"""Requests, so that a 99th percentile means something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    is_within: bool
+    told: str
+
+
+def serve_of(found: Proposal) -> JsonObject:
+    return {"replicas": [found.replicas, found.replicas], "batch": found.batch, "max_queue": found.max_queue}
+
+
+def as_text(found: Proposal) -> str:
+    """As it stands in a spec."""
+    replicas = f"[{found.replicas}, {found.replicas}]"
+    return f"serve: {{replicas: {replicas}, batch: {found.batch}, max_queue: {found.max_queue}}}"
+
+
+def proven(endpoint: Endpoint, file: Path, found: Proposal, *, p99_s: float, seconds: float) -> Proof:
+    """Whether the system keeps the limit at the rate of the proposal, its requests coming at random."""
+    rate = found.prediction.throughput_per_s
+    count = max(FEWEST, int(rate * seconds))
+    gaps = np.random.default_rng(0).exponential(1.0, count)
+    gaps *= count / rate / gaps.sum()  # at random, and yet at the rate that was asked for
+    kind = "image/png" if file.suffix.lower() == ".png" else "image/jpeg"
+    headers = [f"Authorization: Bearer {endpoint.predict_key}", f"Content-Type: {kind}"]
+    request = request_bytes(f"/{endpoint.system}/predict", file.read_bytes(), headers)
+    port = int(endpoint.gateway.rpartition(":")[2])
+    seen = asyncio.run(run(port, request, np.cumsum(gaps).tolist(), grace_s=max(2.0, 4 * p99_s)))
+    is_within = seen["p99_s"] <= p99_s and not seen["errors"] and seen["rps"] >= LEAST_RATE * rate
+    said = (
+        f"{'proven' if is_within else 'not kept'}: {seen['rps']:,.0f} of {rate:,.0f} requests a second were answered, "
+        f"p99 {1e3 * seen['p99_s']:.0f} of {1e3 * p99_s:.0f} ms, {seen['errors']:.0f} errors"
+    )
+    return Proof(is_within, said)
+
+
+def release(spec: Path, found: Proposal) -> None:
+    """The proposal has all traffic on return: the same model with other settings. Raises PlatformError when a gate
+    refuses it."""
+    from platformops.cli import settings
+    from platformops.cli.output import progress_shown
+    from platformops.cli.releasing import Wish
+    from platformops.cli.running import carry_out, session
+    from platformops.cli.up import brought_live
+    from platformops.clock import SystemClock
+
+    where, clock = settings.home(), SystemClock()
+    changes = [f"serve.{key}={value}" for key, value in serve_of(found).items()]
+    overrides = [*changes, "release.steps=['100%']"]
+    again = ("up", str(spec.absolute()), *(part for change in overrides for part in ("--set", change)))
+    with (
+        settings.opened_store(where) as store,
+        progress_shown() as show,
+        session(where, store, clock, show, arguments=again) as s,
+    ):
+        ran = carry_out(spec, overrides, s, is_served=True)
+        if ran.version is None:
+            raise PlatformError(f"{spec} makes no model", remedy=f"platformops run {spec}")
+        live = brought_live(ran, s, PORT, Wish(), (spec, changes))
+    if not live.is_promoted:
+        raise PlatformError(f"the proposal was not released: {live.rollout.reason}", remedy="platformops why SYSTEM")
+
+
+def settle(system: str, spec: Path, found: Proposal, *, proven: bool, write: bool) -> bool:
+    """What was released and not proven is taken back; what was proven is written where that is wanted. True if so."""
+    if not proven:
+        go_back(system)
+    elif write:
+        write_to(spec, found)
+    return proven and write
+
+
+def go_back(system: str) -> None:
+    """What was stable before the proposal has all traffic again."""
+    from platformops.cli import settings
+    from platformops.cli.ordering import given
+    from platformops.clock import SystemClock
+    from platformops.delivery.orders import roll_back
+
+    with settings.opened_store(settings.home()) as store:
+        given(roll_back, store, system, getpass.getuser(), SystemClock())
+
+
+def write_to(spec: Path, found: Proposal) -> None:
+    """The settings stand in the spec on return, with its comments and its order as they were."""
+    from platformops.spec.load import load_spec
+    from platformops.spec.rewriting import with_values
+
+    before = spec.read_text(encoding="utf-8")
+    aside = spec.with_name(f".{spec.name}.new")
+    aside.write_text(with_values(before, "serve", serve_of(found)), encoding="utf-8")
+    try:
+        load_spec(aside, check_files=False)
+        shutil.copymode(spec, aside)
+        os.replace(aside, spec)
+    finally:
+        aside.unlink(missing_ok=True)

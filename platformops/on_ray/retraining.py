@@ -1,0 +1,115 @@
+"""Drift loops on a real cluster: their crank's thread, and its work as processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+from platformops.clock import Clock, SystemClock
+from platformops.delivery.retraining import Order, Recipe
+from platformops.errors import LeaseLost, PlatformError
+from platformops.gateway.input_profiles import profiles
+from platformops.gateway.inputs import read_inputs
+from platformops.home import Home
+from platformops.pipeline.modules import PLATFORM_ROOT
+from platformops.retraining import Profile, RetrainingController
+from platformops.store.open import open_store
+
+TICK_S = 1.0
+REPEAT_S = 10.0
+"""Between two processes for one order, and before a crank that failed is made anew."""
+ENTRY = "platformops.cli.retraining"
+
+
+class ProcessPorts:
+    """Implements `RetrainingPorts`: an order is a process that outlives this one and is found again by its lock."""
+
+    def __init__(self, home: Home, clock: Clock) -> None:
+        self._home, self._clock = home, clock
+        self._begun: dict[str, tuple[float, subprocess.Popen[bytes]]] = {}
+
+    def work(self, order: Order, recipe: Recipe) -> None:
+        begun = self._begun.get(order.system)
+        now = self._clock.monotonic()
+        if begun is not None and (begun[1].poll() is None or now - begun[0] < REPEAT_S):
+            return
+        self._home.logs.mkdir(parents=True, exist_ok=True)
+        with (self._home.logs / f"retraining-{order.system}.log").open("ab") as output:
+            started = subprocess.Popen(
+                [sys.executable, "-P", "-m", ENTRY, order.system],
+                env=environment_of(os.environ, recipe, self._home),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+        self._begun[order.system] = (now, started)
+
+    def profiles(self, system: str, ids: Sequence[str]) -> Mapping[str, Profile]:
+        return profiles(read_inputs(self._home.inputs, system, ids))
+
+
+def environment_of(own: Mapping[str, str], recipe: Recipe, home: Home) -> dict[str, str]:
+    """Of a process that is to be like one that a person started: nothing of the actor that starts it."""
+    kept = {name: value for name, value in own.items() if not name.startswith(("RAY_", "CUDA_VISIBLE"))}
+    places = [*filter(None, recipe.variables.get("PYTHONPATH", "").split(os.pathsep)), str(PLATFORM_ROOT)]
+    return {
+        **kept,
+        **recipe.variables,
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(places)),
+        "PLATFORMOPS_HOME": str(home.root),
+        "PLATFORMOPS_STORE": home.store_url,
+        "PLATFORMOPS_ARTIFACTS": home.artifacts_url,
+    }
+
+
+class RetrainingThread:
+    """Turns the crank of drift loops until it is stopped or overtaken; `tell` gets what cannot be done.
+
+    Releases share its process, so that nothing that goes wrong here may end it.
+    """
+
+    def __init__(self, home: Home, holder: str, tell: Callable[[str, str], None]) -> None:
+        self._home, self._holder, self._tell = home, holder, tell
+        self._stopped = threading.Event()
+        self._said: tuple[str, ...] = ()
+        self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """The turn under way has ended on return; work under way goes on, and is found again."""
+        self._stopped.set()
+        self._thread.join(timeout=REPEAT_S)
+
+    def _run(self) -> None:
+        while not self._stopped.is_set():
+            try:
+                self._turn_always()
+            except LeaseLost as lost:
+                self._tell("overtaken", lost.message)
+                return
+            except Exception as error:
+                self._say((f"{type(error).__name__}: {error}",))
+                self._stopped.wait(REPEAT_S)
+
+    def _turn_always(self) -> None:
+        store, clock = open_store(self._home.store_url), SystemClock()
+        try:
+            crank = RetrainingController(store, ProcessPorts(self._home, clock), clock, self._holder)
+            while not self._stopped.wait(TICK_S):
+                try:
+                    self._say(crank.turn())
+                except LeaseLost:
+                    raise
+                except PlatformError as error:
+                    self._say((error.message,))
+        finally:
+            store.close()
+
+    def _say(self, problems: tuple[str, ...]) -> None:
+        for problem in set(problems) - set(self._said):
+            self._tell("problem", problem)
+        self._said = problems
