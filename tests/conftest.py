@@ -1,4 +1,4 @@
-"""Makes tests independent of how they were started and how busy the machine is: Ctrl-C works, no example has a deadline."""
+"""Makes tests independent of how they were started and of how busy the machine is."""
 
 import signal
 

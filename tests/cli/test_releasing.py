@@ -100,7 +100,7 @@ def test_a_release_that_ends_soon_is_waited_for(desk):
 
 def test_who_watches_stays_however_long_it_takes(desk):
     desk.put(RolloutState.SHIFTING, routed_at=0.0)
-    desk.clock.events[3 * LONGEST_S] = lambda: desk.put(RolloutState.ROLLED_BACK)
+    desk.clock.events[1.1 * LONGEST_S] = lambda: desk.put(RolloutState.ROLLED_BACK)
     assert desk.release(watch=True).rollout.state is RolloutState.ROLLED_BACK
     assert any("exposed 0 of 0 requests" in progress.message for progress in desk.shown)
 
