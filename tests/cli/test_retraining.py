@@ -1,4 +1,4 @@
-"""The work of a drift loop on a small real model, its pipeline's run aside: each phase ends in an outcome."""
+"""The work of a drift loop, the run of the pipeline aside: each phase ends in an outcome."""
 
 import json
 import sys
@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from platformops.apps.contract import ModelParams
 from platformops.cli import retraining
 from platformops.cli.retraining import Work, choose, compare, release
 from platformops.cli.retraining_rows import read_rows
 from platformops.delivery.documents import system_json
 from platformops.delivery.drift_loop import DriftLoop, LoopState
-from platformops.delivery.records import System
+from platformops.delivery.records import Revision, System
 from platformops.delivery.retraining import (
     Order,
     Outcome,
@@ -30,14 +31,16 @@ from platformops.delivery.retraining import (
 )  # fmt: skip
 from platformops.delivery.systems import newest_rollout, system_key
 from platformops.errors import ClusterError, DataRefused
+from platformops.frameworks.records import Predictor
 from platformops.gateway.inputs import Inputs
 from platformops.home import home_at
 from platformops.spec.load import load_spec
+from platformops.store.artifacts import Artifacts
 from platformops.store.open import open_store
 from platformops.store.records import Put
 from tests.ray.evaluation_kit import publish_evaluation, register_version
-from tests.ray.serving_kit import CLASSES, publish_model
 
+CLASSES = tuple("0123456789")
 SPEC = """
 system: digits
 app: image
@@ -48,6 +51,20 @@ watch: {retrain: true}
 LOOP = DriftLoop("digits", LoopState.CHOOSING, "error has changed", 1000.0, number=1, gathered_at=5000.0)
 
 
+def knows_nothing(directory, **how):
+    """A model that gives every class the same probability."""
+    params = ModelParams("small_cnn", (8, 8, 1), CLASSES, (0.5,), (0.25,))
+    return Predictor(params, (), "image", "onnx", lambda batch: np.full((len(batch), 10), 0.1, np.float32))
+
+
+def published(home):
+    artifacts = Artifacts(home.artifacts_url, cache=home.cache)
+    staging = artifacts.staging("a" * 64)
+    (staging / "model.json").write_text("{}")
+    digest = artifacts.publish("a" * 64, staging)
+    return Revision("digits", 1, 1, "a" * 64, digest, 1, 1, model="digits", evaluation="e" * 64, evaluation_digest="d")
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     """A home with a live model and 240 inverted digits that came back labelled; the model knows nothing."""
@@ -55,7 +72,7 @@ def made(tmp_path_factory):
     home, spec = home_at(root), root / "digits.yaml"
     spec.write_text(SPEC)
     store = open_store(home.store_url)
-    stable = replace(publish_model(home), evaluation="e" * 64, evaluation_digest="d")
+    stable = published(home)
     inputs, digits = Inputs(home.inputs), load_digits()
     inputs.systems = frozenset({"digits"})
     for i in range(240):
@@ -71,7 +88,9 @@ def made(tmp_path_factory):
         *recipe_puts(recipe), Put(system_key("digits"), system_json(system), None),
         Put(loop_key("digits"), loop_json(LOOP), None),
     ])  # fmt: skip
-    yield SimpleNamespace(home=home, store=store, recipe=recipe, spec=spec, stable=stable)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("platformops.frameworks.torch.load_predictor", knows_nothing)
+        yield SimpleNamespace(home=home, store=store, recipe=recipe, spec=spec, stable=stable)
     store.close()
 
 
