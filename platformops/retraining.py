@@ -171,7 +171,10 @@ class RetrainingController:
     def _turn(self, recipe: Recipe) -> None:
         lease, now = held(self._store, LEASE, self.epoch), self._clock.now()
         loop, version = load_loop(self._store, recipe.system)
-        decided = decide(self._seen(recipe, loop, now), now)
+        seen = self._seen(recipe, loop, now)
+        if not seen.stable:
+            return  # what a person took down is not brought up again by a loop
+        decided = decide(seen, now)
         if decided.loop != loop or decided.decisions:
             put = Put(loop_key(recipe.system), loop_json(decided.loop), expect=version)
             self._store.commit([fence(lease), put, *decision_puts(self._store, decided.decisions)])

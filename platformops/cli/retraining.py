@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -228,12 +229,15 @@ def _evaluation(ran: Ran, artifacts: Artifacts) -> Path:
 def _alone(where: Home, system: str) -> Iterator[bool]:
     """True for the one process that works for this system; the kernel lets go of the lock however it ends."""
     where.retraining.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with (where.retraining / f"{system}.lock").open("w") as file:
+    with (where.retraining / f"{system}.lock").open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
             return
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
         yield True
 
 

@@ -27,6 +27,8 @@ MOST_OLD_BYTES = 512 * 1024 * 1024
 """Of the rows that the system was made of; the rest of a larger source is left out."""
 MOST_TRIED = 3000
 """Old rows, evenly spread, that windows are tried on; all of them are trained on."""
+FEWEST_FITTED = 40
+"""Rows of a window: the trial model is a small one."""
 SIDE = 16
 """Pixels to a side that the trial model sees beside the champion's answers."""
 LEAST_PROBABILITY = 1e-6
@@ -111,6 +113,7 @@ def chosen_window(
         len(rows),
         since,
         newest=max(1, len(gathered.new) // 2),
+        fewest=FEWEST_FITTED,
         errors=lambda w, held: _errors(features, labels, w, held),
     )
     return window.name, errors
@@ -119,7 +122,7 @@ def chosen_window(
 def window_rows(gathered: Gathered, name: str) -> list[LabelledRow]:
     """The rows of a window by its name; one that weighs rows less keeps fewer of them, always the same."""
     rows = gathered.fitted
-    window = next(w for w in windows(len(rows), len(gathered.old)) if w.name == name)
+    window = next(w for w in windows(len(rows), len(gathered.old), fewest=FEWEST_FITTED) if w.name == name)
     return [
         rows[i]
         for i, weight in zip(window.rows.tolist(), window.weights.tolist(), strict=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 
 from platformops.delivery import drift_loop
@@ -11,6 +11,7 @@ from platformops.delivery.decisions import decision_puts
 from platformops.delivery.drift_loop import DriftLoop, LoopPolicy, LoopState
 from platformops.delivery.records import Decision
 from platformops.errors import StoreError, UserError
+from platformops.spec.environments import PRODUCTION
 from platformops.store.records import ABSENT, Json, JsonObject, Put, Store, numbered
 
 RECIPES = "recipe/"
@@ -24,7 +25,7 @@ class Recipe:
     spec: str
     """Absolute path."""
     overrides: tuple[str, ...] = ()
-    environment: str = ""
+    environment: str = PRODUCTION
     """Of the spec's `environments`."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Of the process environment; none that may hold a secret."""
@@ -117,7 +118,10 @@ def load_loop(store: Store, system: str) -> tuple[DriftLoop, int]:
 
 def load_outcome(store: Store, order: Order) -> Outcome | None:
     entry = store.get(order.key)
-    return Outcome(**entry.value) if entry else None  # type: ignore[arg-type]  # written by outcome_put
+    if entry is None:
+        return None
+    found = Outcome(**entry.value)  # type: ignore[arg-type]  # written by outcome_put
+    return replace(found, evaluation=tuple(found.evaluation), evidence=tuple(found.evidence))
 
 
 def outcome_put(order: Order, outcome: Outcome) -> Put:

@@ -168,4 +168,4 @@ def _key(system: str, request_id: str) -> str:
 def _sample_from(entry: Entry) -> Sample:
     value: JsonObject = entry.value
     texts = {name: str(value.get(name, "")) for name in Sample.__dataclass_fields__ if name not in ("at", "truth_at")}
-    return Sample(**texts, at=float(str(value["at"])), truth_at=float(str(value.get("truth_at", 0.0))))  # type: ignore[arg-type]
+    return Sample(**texts, at=float(str(value["at"])), truth_at=float(str(value.get("truth_at", 0.0))))

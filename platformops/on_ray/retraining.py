@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 
 from platformops.clock import Clock, SystemClock
 from platformops.delivery.retraining import Order, Recipe
@@ -48,6 +51,15 @@ class ProcessPorts:
             )
         self._begun[order.system] = (now, started)
 
+    def stop(self) -> None:
+        """Ends work under way, also what an earlier controller began: its process leads a group of its own."""
+        for lock in self._home.retraining.glob("*.lock"):
+            with suppress(OSError, ValueError), lock.open("r+") as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    os.killpg(int(file.read()), signal.SIGTERM)
+
     def profiles(self, system: str, ids: Sequence[str]) -> Mapping[str, Profile]:
         return profiles(read_inputs(self._home.inputs, system, ids))
 
@@ -80,9 +92,10 @@ class RetrainingThread:
         self._thread.start()
 
     def stop(self) -> None:
-        """The turn under way has ended on return; work under way goes on, and is found again."""
+        """The turn under way has ended on return, and so will its work: nobody starts a cluster for it again."""
         self._stopped.set()
         self._thread.join(timeout=REPEAT_S)
+        ProcessPorts(self._home, SystemClock()).stop()
 
     def _run(self) -> None:
         while not self._stopped.is_set():

@@ -168,4 +168,4 @@ def test_a_replay_stands_in_the_access_log(door):
 
     door.ask(headers=AGAIN)
     door.ask(headers=AGAIN)
-    assert [json.loads(line(exchange)).get("replay", False) for exchange in door.seen] == [False, True]
+    assert [json.loads(line(exchange)).get("platformops.replay", False) for exchange in door.seen] == [False, True]

@@ -232,6 +232,19 @@ def test_a_retraining_under_way_is_given_up_by_a_pause_but_not_while_traffic_mov
         retraining.pause(world.store, "img", who="ada", now=world.clock.now())
 
 
+def test_a_system_that_was_taken_down_is_left_down_by_its_loop():
+    world = World(deaf=10_000)
+    world.run(STEADY)
+    world.wrong = 0.6
+    world.run(500, lambda loop: loop.gathered_at > 0)
+    calls = len(world.calls)
+    down = System("img", world.stable, None, {}, (), "down")
+    world.store.put(system_key("img"), system_json(down), expect=None)
+    world.wait(6000)
+    assert len(world.calls) == calls
+    assert world.loop.state is LoopState.CHOOSING
+
+
 def test_a_drift_is_only_recorded_where_the_spec_does_not_ask_for_retraining():
     world = World(recipe=Recipe("img", "/specs/img.yaml", retrain=False))
     world.run(STEADY)
