@@ -100,7 +100,7 @@ def _row(row: JsonObject) -> tuple[str, ...]:
 
     heard, probability = row["heard_s_ago"], row["probability"]
     return (
-        str(row["id"])[:SHORT] + (" (head)" if row["is_head"] else ""),
+        str(row["id"])[:SHORT] + (" (head)" if row["is_head"] else "") + (" (drill)" if row.get("is_drill") else ""),
         str(row["address"]),
         _state(row),
         f"{heard:.1f} s ago" if isinstance(heard, int | float) else "never",

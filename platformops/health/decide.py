@@ -225,6 +225,8 @@ class _Turn:
         self._records[member.id] = NodeRecord(
             member.id, member.address, back.condition, before.history, reason=reason, drill=member.drill
         )
+        said = f"{before.condition.state.value} -> {back.condition.state.value}"
+        self._say(member.id, said, reason, Risk(0.0, HORIZON_S, 0.0))
         # Its past is the new one's from here on, and counts once.
         self._records[before.id] = replace(before, history=NodeHistory(self._now), is_forgiven=True)
 

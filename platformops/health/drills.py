@@ -51,7 +51,7 @@ DRILLS: Mapping[str, Drill] = {
     "fill": Drill("a file takes its disk", Wanted.AVOIDED, 60.0, ends_node=True),
     "blip": Drill("its network is cut for 3 s", Wanted.LEFT_ALONE, 20.0),
     "partition": Drill("its network is cut for good", Wanted.DEAD, 12.0, ends_node=True),
-    "flap": Drill("it dies and comes back three times", Wanted.BARRED, 120.0, ends_node=True),
+    "flap": Drill("it dies and comes back three times", Wanted.BARRED, 180.0, ends_node=True),
     "freeze": Drill("its server is held still", Wanted.DEAD, 8.0, ends_node=True),
     "kill": Drill("its server is killed", Wanted.DEAD, 4.0, ends_node=True),
 }

@@ -91,6 +91,7 @@ class GangTeller:
         self._number += 1
         account = account_of(beats, number=self._number, unsaved_s=self._clock.monotonic() - self._saved_at)
         if account is None:
+            self._saved_at = self._clock.monotonic()  # before the first beat there is nothing to lose
             return
         _put(self._key, account)
         asked_at = max((at for node, at in asked().items() if node in account.nodes), default=0.0)

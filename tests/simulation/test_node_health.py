@@ -264,6 +264,7 @@ def test_the_past_of_a_machine_follows_it_and_a_crash_loop_is_barred():
         world.fleet.replace(node, f"n1-{life + 1}")
         world.run(20)
     assert world.state("n1-3") == "barred"
+    assert world.told("n1-3")[0] == "dead -> barred"
     assert "n1-3" in world.fleet.avoided
     world.wish("n1-3", Wish.PARDONED)
     world.until(lambda: world.state("n1-3") == "probation")
