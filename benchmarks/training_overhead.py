@@ -184,7 +184,7 @@ def compare_precisions(dataset: Path, folder: Path, epochs: int) -> dict[str, fl
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="under two minutes; no comparison of precisions")
+    parser.add_argument("--short", action="store_true", help="one round, of few rows; no comparison of precisions")
     short = parser.parse_args().short
     if not DATA.is_dir():
         raise SystemExit(f"{DATA} is not there: set PLATFORMOPS_DATA")
@@ -194,7 +194,7 @@ def main() -> int:
     try:
         with cluster(root):
             dataset = prepared(root, SHORT_ROWS if short else None)
-            figures = measure(dataset, root / "runs", 2 if short else 5, 3)
+            figures = measure(dataset, root / "runs", 1 if short else 5, 3)
             if not short:
                 figures |= compare_precisions(dataset, root / "precisions", 3)
     finally:
