@@ -46,4 +46,5 @@ def test_a_source_of_any_size_leaves_a_bounded_number_of_shards():
 def test_files_and_parts_that_do_not_say_how_many_rows_they_have_are_grouped_too():
     files = [Part("photos", files=(("a.jpg", "cat"),) * 256) for _ in range(8)]
     unknown = [Part(f"shard-{n}") for n in range(8)]
-    assert len(grouped(files, LARGE)) == len(grouped(unknown, LARGE)) == 8
+    assert len(grouped(files, LARGE)) == len(grouped(unknown, LARGE)) == 4
+    assert list(itertools.chain.from_iterable(grouped(files, LARGE))) == files

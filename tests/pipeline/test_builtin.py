@@ -123,7 +123,8 @@ def test_the_built_in_functions_take_what_their_stages_give():
 NEUTRAL = (
     "errors", "clock", "machine", "home", "store", "spec", "pipeline", "on_ray.session", "on_ray.cluster",
     "on_ray.servers", "on_ray.authentication", "on_ray.tickets", "on_ray.watching", "on_ray.spares", "on_ray.pulse",
-    "on_ray.cadence", "on_ray.stuck", "on_ray.keeping_off", "keeper",
+    "on_ray.cadence", "on_ray.stuck", "on_ray.keeping_off", "on_ray.avoiding", "on_ray.gangs", "on_ray.gang_places",
+    "keeper",
 )  # fmt: skip
 """What says how something is asked for, refused or reached, and not what comes out."""
 
