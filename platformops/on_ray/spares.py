@@ -21,7 +21,9 @@ KEPT_S = 6 * 3600
 ASK_TIMEOUT_S = 5.0
 PYTHON = 0
 WARM_AFTER_S = 10.0
-SHORTEST_REST_S = 20.0
+SHORTEST_REST_S = 150.0
+"""A spare costs about as many seconds of a core as it saves of waiting. With a failure in 600 s, as the checkpoints
+expect, and of two cores, it pays from 300 s on; half of that, as what a failure costs people is more than seconds."""
 
 
 def import_all() -> None:
@@ -70,8 +72,8 @@ def _ask(channel: grpc.Channel, job_id: str, runtime_env: str) -> bool:
 
 
 def is_worth_it(elapsed_s: float, progress_ratio: float) -> bool:
-    """Whether a training is long enough to pay for a spare: it costs 3 s of a core once, and saves about that much
-    of waiting, and more on a busy machine, each time that a worker dies."""
+    """Whether a training will go on for long enough to pay for a spare: its imports take 3 to 9 s of a core, which a
+    short training would feel."""
     if elapsed_s < WARM_AFTER_S:
         return False
     return elapsed_s * (1.0 - progress_ratio) >= SHORTEST_REST_S * max(progress_ratio, 1e-9)
