@@ -1,20 +1,25 @@
-"""Requests that wait meanwhile travel together: the next call leaves when the last one returns, with no timer.
+"""Requests that wait meanwhile travel together: the next call leaves when the last one returns.
 
 One lane a revision. A call to a replica costs about a millisecond whatever it carries, so sharing it is worth a
-factor of ten under load and costs a lone request nothing.
+factor of ten under load and costs a lone request nothing. No timer is needed for that but beside a crowded lane: a
+revision with a small share of a full load would call for every request, at the cost of all the others.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from platformops.gateway.call import Answer, Call, ReplicaDied, RevisionUnavailable, RevisionUnknown
 
 LOG = logging.getLogger(__name__)
+HOLD_S = 0.02
+"""How long the few items of a lane wait for more while a lane beside it is crowded."""
+CROWDED_RATIO = 4
+"""Times as many items wait in a lane that is crowded beside another one."""
 FIRST_ATTEMPT_SHARE = 0.5
 """Of the time left: a call that has said nothing by then is asked of another replica."""
 RETRY_RATIO = 0.1
@@ -85,8 +90,16 @@ class Lane:
     """The queue in front of one revision. Use from one event loop."""
 
     def __init__(
-        self, revision: str, *, call: Call, width: Callable[[], int], batch: int = 64, max_queue: int = 512
+        self,
+        revision: str,
+        *,
+        call: Call,
+        width: Callable[[], int],
+        batch: int = 64,
+        max_queue: int = 512,
+        beside: Callable[[], Iterable[Lane]] = tuple,
     ) -> None:
+        """`beside` gives the lanes, this one perhaps included, that share the processor's time with it."""
         self.revision = revision
         self.batch = batch
         """Most items of one call."""
@@ -98,6 +111,8 @@ class Lane:
         self.in_flight = 0
         self._call = call
         self._width = width
+        self._beside = beside
+        self._hold: asyncio.TimerHandle | None = None
         self._callers: dict[str, dict[Waiting, None]] = {}
         self._calls: dict[asyncio.Task[None], list[Slice]] = {}
         self._retries_left = RETRY_FLOOR
@@ -163,6 +178,19 @@ class Lane:
             del self._callers[waiting.caller]
 
     def _send(self) -> None:
+        if self._hold is not None or not self._callers or len(self._calls) >= self._width():
+            return
+        if any(lane.is_crowded_beside(self) for lane in self._beside()):
+            self._hold = asyncio.get_running_loop().call_later(HOLD_S, self._leave)
+        else:
+            self._leave()
+
+    def is_crowded_beside(self, other: Lane) -> bool:
+        """Whether this lane is so full that each call of the other one costs many here."""
+        return bool(self._calls) and self.queued > CROWDED_RATIO * other.queued
+
+    def _leave(self) -> None:
+        self._hold = None
         while self._callers and len(self._calls) < self._width():
             self._start(self._take())
 

@@ -168,8 +168,14 @@ class Predicting:
         """A lane, and none left of revisions that nobody asks for any more."""
         width = self._width
         self.lanes = {name: lane for name, lane in self.lanes.items() if lane.users or not lane.is_idle}
-        self.lanes[revision] = Lane(revision, call=self._call, width=lambda: width(revision))
+        beside = partial(self._of_system, revision)
+        self.lanes[revision] = Lane(revision, call=self._call, width=lambda: width(revision), beside=beside)
         return self.lanes[revision]
+
+    def _of_system(self, revision: str) -> list[Lane]:
+        """The lanes of the revisions of the same system."""
+        system = revision.rpartition("-r")[0]
+        return [lane for name, lane in self.lanes.items() if name.rpartition("-r")[0] == system]
 
     @contextmanager
     def _buffer(self) -> Iterator[Callable[[int], None]]:

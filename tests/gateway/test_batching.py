@@ -1,4 +1,4 @@
-"""Requests share calls without a timer, in turns, within bounds; lost calls are tried once more, in moderation."""
+"""Requests share calls, in turns, within bounds; lost calls are tried once more, in moderation."""
 
 import asyncio
 
@@ -38,8 +38,8 @@ async def settle():
         await asyncio.sleep(0)
 
 
-def lane_of(replica, *, width=1, batch=4, max_queue=100):
-    return Lane("r1", call=replica, width=lambda: width, batch=batch, max_queue=max_queue)
+def lane_of(replica, *, width=1, batch=4, max_queue=100, beside=tuple):
+    return Lane("r1", call=replica, width=lambda: width, batch=batch, max_queue=max_queue, beside=beside)
 
 
 def submit(lane, *items, caller="a", timeout_s=30.0, **kwargs):
@@ -307,5 +307,44 @@ def test_a_replica_that_answers_too_few_items_is_not_believed():
 
     async def go():
         assert [a.code for a in await submit(lane_of(short), "1", "2")] == ["replica_failed"] * 2
+
+    run(go())
+
+
+def beside(stable, candidate, *, waiting):
+    """Two lanes that share a machine, the first with one call under way and `waiting` items behind it."""
+    lanes = []
+    lanes += [lane_of(stable, beside=lambda: lanes), lane_of(candidate, beside=lambda: lanes)]
+    tasks = [submit(lanes[0], str(number)) for number in range(1 + waiting)]
+    return lanes[1], tasks
+
+
+def test_few_items_beside_a_crowded_lane_wait_for_more_and_leave_together_though_nothing_returned():
+    async def go():
+        stable, candidate = Replica(), Replica(held=False)
+        lane, tasks = beside(stable, candidate, waiting=20)
+        await settle()
+        few = [submit(lane, "a"), submit(lane, "b")]
+        await settle()
+        assert candidate.calls == []
+        assert [(await t)[0].json for t in few] == [b"<a>", b"<b>"]
+        assert candidate.calls == [[b"a", b"b"]]
+        assert len(stable.calls) == 1
+        for task in tasks:
+            task.cancel()
+
+    run(go())
+
+
+def test_a_request_beside_a_lane_with_as_few_as_itself_leaves_at_once():
+    async def go():
+        candidate = Replica()
+        lane, tasks = beside(Replica(), candidate, waiting=3)
+        await settle()
+        few = submit(lane, "a")
+        await settle()
+        assert candidate.calls == [[b"a"]]
+        for task in (*tasks, few):
+            task.cancel()
 
     run(go())
