@@ -24,8 +24,13 @@ STOP_GRACE_S = 5.0
 
 
 def processes_of(temp_dir: str) -> list[psutil.Process]:
-    """Every process of the cluster that was started with this temp dir: each inherited the mark in its environment."""
-    return [p for p in psutil.process_iter() if p.pid != os.getpid() and _mark_of(p) == temp_dir]
+    """Every process of the cluster that was started with this temp dir: each inherited the mark in its environment.
+
+    Ray's agents write their long titles over theirs, and are known by the server that started them.
+    """
+    running = [p for p in psutil.process_iter() if p.pid != os.getpid()]
+    marked = {p.pid for p in running if _mark_of(p) == temp_dir}
+    return [p for p in running if p.pid in marked or _parent_of(p) in marked]
 
 
 def stop_processes(processes: Sequence[psutil.Process]) -> None:
@@ -130,6 +135,13 @@ def answers(address: str) -> bool:
             return True
     except OSError:
         return False
+
+
+def _parent_of(process: psutil.Process) -> int:
+    try:
+        return int(process.ppid())
+    except psutil.Error:
+        return 0
 
 
 def _mark_of(process: psutil.Process) -> str | None:
