@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-CONTENT_LENGTH = b"content-length:"
+from platformops.cli.http_answers import Receiving
 
 
 class Connection(asyncio.Protocol):
@@ -17,7 +17,7 @@ class Connection(asyncio.Protocol):
         self.request = request
         self.latencies_s = latencies_s
         self.errors = errors
-        self.received = b""
+        self.receiving = Receiving()
         self.sent_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -29,19 +29,12 @@ class Connection(asyncio.Protocol):
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
-        self.received += data
-        head_end = self.received.find(b"\r\n\r\n")
-        if head_end < 0:
-            return
-        head = self.received[:head_end].lower()
-        at = head.find(CONTENT_LENGTH)
-        length = int(head[at + len(CONTENT_LENGTH) :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-        if len(self.received) < head_end + 4 + length:
+        head = self.receiving.take(data)
+        if head is None:
             return
         self.latencies_s.append(time.perf_counter() - self.sent_at)
         if not head.startswith(b"http/1.1 200"):
             self.errors.append(head[9:12])
-        self.received = b""
         self.send()
 
 

@@ -7,7 +7,7 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 
-from platformops.cli.closed_loop import CONTENT_LENGTH
+from platformops.cli.http_answers import Receiving
 
 CONNECTIONS = 128
 
@@ -19,7 +19,7 @@ class Door(asyncio.Protocol):
 
     def __init__(self, request: bytes, waiting: deque[float], idle: list[Door], taken: Taken) -> None:
         self.request, self.waiting, self.idle, self.taken = request, waiting, idle, taken
-        self.received = b""
+        self.receiving = Receiving()
         self.due_at = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -31,17 +31,10 @@ class Door(asyncio.Protocol):
         self.transport.write(self.request)
 
     def data_received(self, data: bytes) -> None:
-        self.received += data
-        head_end = self.received.find(b"\r\n\r\n")
-        if head_end < 0:
-            return
-        head = self.received[:head_end].lower()
-        at = head.find(CONTENT_LENGTH)
-        length = int(head[at + len(CONTENT_LENGTH) :].split(b"\r\n", 1)[0]) if at >= 0 else 0
-        if len(self.received) < head_end + 4 + length:
+        head = self.receiving.take(data)
+        if head is None:
             return
         self.taken.add(time.perf_counter() - self.due_at, is_ok=head.startswith(b"http/1.1 200"))
-        self.received = b""
         if self.waiting:
             self.send(self.waiting.popleft())
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ class Inputs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._lock = threading.Lock()
+        """Held for no longer than a look at what is kept: the loop never waits for the disk."""
         self._fresh: dict[tuple[str, str], bytes] = {}
         self._fresh_bytes = 0
         self.systems: frozenset[str] = frozenset()
@@ -27,14 +30,17 @@ class Inputs:
 
     def keep(self, system: str, request_id: str, content: bytes) -> None:
         """The request that was just sampled, if its system wants it and the limits allow it."""
-        is_small = len(content) <= MOST_ITEM_BYTES and self._fresh_bytes + len(content) <= MOST_FRESH_BYTES
-        if system in self.systems and is_small:
-            self._fresh[system, request_id] = content
-            self._fresh_bytes += len(content)
+        if system not in self.systems or len(content) > MOST_ITEM_BYTES:
+            return
+        with self._lock:
+            if self._fresh_bytes + len(content) <= MOST_FRESH_BYTES:
+                self._fresh[system, request_id] = content
+                self._fresh_bytes += len(content)
 
     def flush(self) -> None:
         """What was kept is on disk on return, as far as there is room: inputs are worth less than answers."""
-        fresh, self._fresh, self._fresh_bytes = self._fresh, {}, 0
+        with self._lock:
+            fresh, self._fresh, self._fresh_bytes = self._fresh, {}, 0
         with suppress(OSError):
             for (system, request_id), content in fresh.items():
                 _write(self._folder / system / request_id, content)

@@ -78,10 +78,10 @@ class Samples:
         return wait_s <= 0
 
     def keep(self, sample: Sample, content: bytes) -> None:
+        if self._inputs is not None:
+            self._inputs.keep(sample.system, sample.request_id, content)
         with self._lock:
             self._fresh[sample.request_id] = sample
-            if self._inputs is not None:
-                self._inputs.keep(sample.system, sample.request_id, content)
 
     def answered_too(self, request_id: str, revision: str, version: str, node: str, label: str) -> None:
         """A copy of a request that is kept was answered by another revision."""
@@ -96,8 +96,8 @@ class Samples:
         """What was kept is in the store on return, and what is too old is not. Raises StoreError."""
         with self._lock:
             fresh, self._fresh = self._fresh, {}
-            if self._inputs is not None:
-                self._inputs.flush()
+        if self._inputs is not None:
+            self._inputs.flush()
         self._store.commit([Put(_key(s.system, s.request_id), asdict(s), expect=None) for s in fresh.values()])
         if self._now() - self._swept_at >= SWEEP_S:
             self._swept_at = self._now()

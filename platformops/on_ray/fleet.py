@@ -9,12 +9,13 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import ray
 
 from platformops.clock import Clock, SystemClock
-from platformops.errors import ClusterError, LeaseLost, PlatformError
+from platformops.errors import ClusterError
 from platformops.fleet import FleetController
 from platformops.health.nodes import Member
 from platformops.health.records import ChannelAnswer
@@ -22,6 +23,7 @@ from platformops.health.wire import LONGEST_BYTES, Order, Report, order_bytes, r
 from platformops.home import Home
 from platformops.on_ray.answering import Answer, Question
 from platformops.on_ray.hands import RPC_TIMEOUT_S, Hands, RayHands
+from platformops.on_ray.turning import CrankThread
 from platformops.store.open import open_store
 from platformops.store.records import Store
 
@@ -154,49 +156,12 @@ class RayFleet:
             raise ClusterError(f"{' '.join(what)}: {error}")
 
 
-class FleetThread:
-    """Turns the crank of node health until it is stopped or overtaken; `tell` gets what cannot be done.
-
-    Releases share its process, so that nothing that goes wrong here may end it.
-    """
+class FleetThread(CrankThread):
+    """Turns the crank of node health."""
 
     def __init__(self, home: Home, holder: str, tell: Callable[[str, str], None]) -> None:
-        self._home, self._holder, self._tell = home, holder, tell
-        self._stopped = threading.Event()
-        self._said: tuple[str, ...] = ()
-        self._thread = threading.Thread(target=self._run, name="fleet", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        """The turn under way has ended on return."""
-        self._stopped.set()
-        self._thread.join(timeout=RPC_TIMEOUT_S)
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                with _opened(self._home, self._holder) as fleet:
-                    self._turn_always(fleet)
-            except LeaseLost as lost:
-                self._tell("overtaken", lost.message)
-                return
-            except Exception as error:
-                self._say((f"{type(error).__name__}: {error}",))
-                self._stopped.wait(REPEAT_S)
-
-    def _turn_always(self, fleet: FleetController) -> None:
-        while not self._stopped.wait(TICK_S):
-            try:
-                self._say(fleet.turn())
-            except LeaseLost:
-                raise
-            except PlatformError as error:
-                self._say((error.message,))
-
-    def _say(self, problems: tuple[str, ...]) -> None:
-        for problem in set(problems) - set(self._said):
-            self._tell("problem", problem)
-        self._said = problems
+        opened = partial(_opened, home, holder)
+        super().__init__("fleet", opened, tell, tick_s=TICK_S, rest_s=REPEAT_S, patience_s=RPC_TIMEOUT_S)
 
 
 @contextmanager

@@ -19,7 +19,8 @@ from ray.experimental import internal_kv
 
 from platformops.clock import Clock
 from platformops.health.nodes import Gang
-from platformops.on_ray.stuck import Beat, Section, beat_from
+from platformops.on_ray.pulse import beats_in
+from platformops.on_ray.stuck import Beat, Section
 
 NAMESPACE = b"platformops"
 PREFIX, ASKED = "platformops/gang/", b"platformops/checkpoint"
@@ -84,7 +85,7 @@ class GangTeller:
             internal_kv._internal_kv_del(self._key, namespace=NAMESPACE)
 
     def look(self) -> None:
-        beats = [beat for path in sorted(self._folder.glob("rank-*.json")) if (beat := beat_from(_text(path)))]
+        beats = list(beats_in(self._folder).values())
         saved = max((beat.saved for beat in beats), default="")
         if saved != self._saved:
             self._saved, self._saved_at = saved, self._clock.monotonic()
@@ -153,10 +154,3 @@ def _accounts() -> Mapping[str, Account]:
 def _put(key: bytes, account: Account) -> None:
     value = {name: getattr(account, name) for name in Account.__slots__}
     internal_kv._internal_kv_put(key, json.dumps(value).encode(), overwrite=True, namespace=NAMESPACE)
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return ""

@@ -107,8 +107,13 @@ class Pulse:
         aside.replace(self._file)
 
 
+def beats_in(folder: Path) -> dict[Path, Beat]:
+    """The last beat of each rank, by its file."""
+    return {path: beat for path in sorted(folder.glob("rank-*.json")) if (beat := beat_from(_text(path)))}
+
+
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""

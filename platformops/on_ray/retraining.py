@@ -7,16 +7,16 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 
 from platformops.clock import Clock, SystemClock
 from platformops.delivery.retraining import Order, Recipe
-from platformops.errors import LeaseLost, PlatformError
 from platformops.gateway.input_profiles import profiles
 from platformops.gateway.inputs import read_inputs
 from platformops.home import Home
+from platformops.on_ray.turning import CrankThread
 from platformops.pipeline.modules import PLATFORM_ROOT
 from platformops.retraining import Profile, RetrainingController
 from platformops.store.open import open_store
@@ -78,51 +78,24 @@ def environment_of(own: Mapping[str, str], recipe: Recipe, home: Home) -> dict[s
     }
 
 
-class RetrainingThread:
-    """Turns the crank of drift loops until it is stopped or overtaken; `tell` gets what cannot be done.
-
-    Releases share its process, so that nothing that goes wrong here may end it.
-    """
+class RetrainingThread(CrankThread):
+    """Turns the crank of drift loops."""
 
     def __init__(self, home: Home, holder: str, tell: Callable[[str, str], None]) -> None:
-        self._home, self._holder, self._tell = home, holder, tell
-        self._stopped = threading.Event()
-        self._said: tuple[str, ...] = ()
-        self._thread = threading.Thread(target=self._run, name="drift", daemon=True)
-        self._thread.start()
+        self._home = home
+        opened = partial(_opened, home, holder)
+        super().__init__("drift", opened, tell, tick_s=TICK_S, rest_s=REPEAT_S, patience_s=REPEAT_S)
 
     def stop(self) -> None:
         """The turn under way has ended on return, and so will its work: nobody starts a cluster for it again."""
-        self._stopped.set()
-        self._thread.join(timeout=REPEAT_S)
+        super().stop()
         ProcessPorts(self._home, SystemClock()).stop()
 
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            try:
-                self._turn_always()
-            except LeaseLost as lost:
-                self._tell("overtaken", lost.message)
-                return
-            except Exception as error:
-                self._say((f"{type(error).__name__}: {error}",))
-                self._stopped.wait(REPEAT_S)
 
-    def _turn_always(self) -> None:
-        store, clock = open_store(self._home.store_url), SystemClock()
-        try:
-            crank = RetrainingController(store, ProcessPorts(self._home, clock), clock, self._holder)
-            while not self._stopped.wait(TICK_S):
-                try:
-                    self._say(crank.turn())
-                except LeaseLost:
-                    raise
-                except PlatformError as error:
-                    self._say((error.message,))
-        finally:
-            store.close()
-
-    def _say(self, problems: tuple[str, ...]) -> None:
-        for problem in set(problems) - set(self._said):
-            self._tell("problem", problem)
-        self._said = problems
+@contextmanager
+def _opened(home: Home, holder: str) -> Iterator[RetrainingController]:
+    store, clock = open_store(home.store_url), SystemClock()
+    try:
+        yield RetrainingController(store, ProcessPorts(home, clock), clock, holder)
+    finally:
+        store.close()

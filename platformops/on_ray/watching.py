@@ -14,7 +14,8 @@ from pathlib import Path
 from types import TracebackType
 
 from platformops.clock import Clock
-from platformops.on_ray.stuck import Beat, Watched, beat_from, condemned, watch
+from platformops.on_ray.pulse import beats_in
+from platformops.on_ray.stuck import Beat, Watched, condemned, watch
 from platformops.pipeline.process import is_alive, is_stopped, waited_for_processor_s
 
 LOOK_S = 0.5
@@ -51,7 +52,7 @@ class StuckWatch:
     def look(self) -> None:
         now = self._clock.monotonic()
         elapsed_s, self._looked_at = now - self._looked_at, now
-        beats = {path: beat for path in sorted(self._folder.glob("rank-*.json")) if (beat := beat_from(_text(path)))}
+        beats = beats_in(self._folder)
         stopped = {path for path, beat in beats.items() if is_stopped(beat.owner)}
         reasons: dict[Path, str] = {}
         for path, beat in beats.items():
