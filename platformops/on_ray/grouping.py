@@ -12,8 +12,8 @@ ROW_S = 20e-6
 BYTE_S = 1.2e-9
 """CPU time for each further byte of decoded pixels."""
 GROUP_S = (0.2, 2.0)
-"""CPU time of a group, at least and at most: between two tasks a core waits 0.1 to 0.2 s for the executor of Ray Data,
-which looks ten times a second, and progress is seen once a group."""
+"""CPU time of a group, at least and at most: between two tasks a core waits for the executor of Ray Data, which
+looks ten times a second, and progress is seen once a group."""
 EVEN_GROUPS = 8
 """A source has at least so many where that keeps them above the least time, so that slow ones are evened out."""
 MAX_GROUPS = 128

@@ -72,7 +72,7 @@ def _ask(channel: grpc.Channel, job_id: str, runtime_env: str) -> bool:
 
 
 def is_worth_it(elapsed_s: float, progress_ratio: float) -> bool:
-    """Whether a training will go on for long enough to pay for a spare: its imports take 3 to 9 s of a core, which a
+    """Whether a training will go on for long enough to pay for a spare: its imports take seconds of a core, which a
     short training would feel."""
     if elapsed_s < WARM_AFTER_S:
         return False

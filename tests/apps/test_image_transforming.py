@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from platformops.apps.contract import Operation
+from platformops.apps.image import transforming
 from platformops.apps.image.operations import settle
 from platformops.apps.image.transforming import augment, transform
 from platformops.errors import BadInput
@@ -154,3 +155,10 @@ def test_a_large_image_may_still_be_made_smaller():
 def test_a_batch_that_needs_nothing_is_not_copied():
     rows = batch()
     assert transform(rows, [Operation("resize", [12, 12]), Operation("normalize", "auto")]) is rows
+
+
+def test_an_image_that_is_changed_goes_through_its_operations_once(monkeypatch):
+    seen, resized = [], transforming.resized
+    monkeypatch.setattr(transforming, "resized", lambda image, size: seen.append(size) or resized(image, size))
+    batch = transform([np.zeros((16, 24, 3), dtype=np.uint8)] * 2, [Operation("resize", [8, 8])])
+    assert (batch.shape, seen) == ((2, 8, 8, 3), [(8, 8)] * 2)
