@@ -121,9 +121,14 @@ def sweep(
 ) -> list[Measured]:
     """A point for each number of clients, after a short one that warms up."""
     await_admission(endpoint, clock)
-    body, kind = file.read_bytes(), "image/png" if file.suffix.lower() == ".png" else "image/jpeg"
+    body, kind = file.read_bytes(), kind_of(file)
     measure(endpoint, body, kind, clients=clients[-1], seconds=min(1.0, seconds))
     return [measure(endpoint, body, kind, clients=n, seconds=seconds) for n in clients]
+
+
+def kind_of(file: Path) -> str:
+    """The media type of an image by its name."""
+    return "image/png" if file.suffix.lower() == ".png" else "image/jpeg"
 
 
 def _grown(metric: Metric, before: Counted, after: Counted, **labels: str) -> float:

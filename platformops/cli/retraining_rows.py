@@ -18,6 +18,7 @@ from platformops.delivery.retraining import Order
 from platformops.errors import BadInput, DataRefused, UserError
 from platformops.frameworks.records import Predictor
 from platformops.gateway.inputs import read_inputs
+from platformops.pipeline.sources import located
 from platformops.pipeline.training_window import Rows, Window, choose, windows
 from platformops.spec.types import PlatformSpec
 from platformops.store.records import Store
@@ -76,7 +77,10 @@ def gather(store: Store, inputs: Path, order: Order, source: Sequence[LabelledRo
 def source_rows(app: App, spec: PlatformSpec, root: Path, data_root: Path | None) -> list[LabelledRow]:
     """Readable rows of `data.source`. Raises UserError for a source that a stage of the pipeline makes."""
     assert spec.data is not None, "a model has data"
-    source, total = _located(spec.data.source, root, data_root), 0
+    source = spec.data.source
+    if source.startswith("stage://"):
+        raise UserError(f"{source} is made by a stage of the pipeline", remedy="retrain this system by its pipeline")
+    source, total = located(source, root=root, data_root=data_root), 0
     found: list[LabelledRow] = []
     for part in app.parts(source, {**spec.data.columns, **spec.data.options}):
         for row in app.rows(part):
@@ -86,14 +90,6 @@ def source_rows(app: App, spec: PlatformSpec, root: Path, data_root: Path | None
             if not row.problem:
                 found.append(LabelledRow(row.id, row.content, row.label))
     return found
-
-
-def _located(source: str, root: Path, data_root: Path | None) -> str:
-    if source.startswith("stage://"):
-        raise UserError(f"{source} is made by a stage of the pipeline", remedy="retrain this system by its pipeline")
-    if source.startswith("data://"):
-        return str((data_root or Path(".")) / source.removeprefix("data://"))
-    return source if "://" in source else str(root / source)
 
 
 def chosen_window(

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from platformops.cli.closed_loop import request_bytes
-from platformops.cli.measuring import Endpoint
+from platformops.cli.measuring import Endpoint, kind_of
 from platformops.cli.open_loop import run
 from platformops.errors import PlatformError
 from platformops.observation.capacity.tuning import Proposal
@@ -49,8 +49,7 @@ def proven(endpoint: Endpoint, file: Path, found: Proposal, *, p99_s: float, sec
     count = max(FEWEST, int(rate * seconds))
     gaps = np.random.default_rng(0).exponential(1.0, count)
     gaps *= count / rate / gaps.sum()  # at random, and yet at the rate that was asked for
-    kind = "image/png" if file.suffix.lower() == ".png" else "image/jpeg"
-    headers = [f"Authorization: Bearer {endpoint.predict_key}", f"Content-Type: {kind}"]
+    headers = [f"Authorization: Bearer {endpoint.predict_key}", f"Content-Type: {kind_of(file)}"]
     request = request_bytes(f"/{endpoint.system}/predict", file.read_bytes(), headers)
     port = int(endpoint.gateway.rpartition(":")[2])
     seen = asyncio.run(run(port, request, np.cumsum(gaps).tolist(), grace_s=max(2.0, 4 * p99_s)))

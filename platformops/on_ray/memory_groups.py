@@ -11,7 +11,7 @@ FILES = (("memory.max", "memory.current"), ("memory.limit_in_bytes", "memory.usa
 
 def group_of(pid: int) -> Path | None:
     """Its folder; None where there is none that can be read."""
-    for line in _text(PROC / str(pid) / "cgroup").splitlines():
+    for line in text_of(PROC / str(pid) / "cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if controllers in ("", "memory"):
@@ -26,12 +26,13 @@ def group_of(pid: int) -> Path | None:
 def memory_texts(folder: Path) -> tuple[str, str, str]:
     """Limit, use and statistics as the kernel writes them; empty for what it does not."""
     for limit, used in FILES:
-        if text := _text(folder / limit):
-            return text, _text(folder / used), _text(folder / "memory.stat")
+        if text := text_of(folder / limit):
+            return text, text_of(folder / used), text_of(folder / "memory.stat")
     return "", "", ""
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """What the kernel's file says; empty for one that cannot be read."""
     try:
         return path.read_text()
     except OSError:

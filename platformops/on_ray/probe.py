@@ -26,7 +26,7 @@ from platformops.health.wire import LONGEST_BYTES, Order, RayletState, Report, S
 from platformops.on_ray.answering import Answer, Question
 from platformops.on_ray.disk_check import DiskCheck
 from platformops.on_ray.gpus import DRIVER, Gpus, gpu_readings, gpus_of_this_node
-from platformops.on_ray.memory_groups import group_of, memory_texts
+from platformops.on_ray.memory_groups import group_of, memory_texts, text_of
 
 PERIOD_S = 1.0
 SAMPLE_EVERY = 5
@@ -185,18 +185,11 @@ def run(given: Assignment, clock: Clock) -> None:
 
 def _texts(group: Path | None) -> Texts:
     names = ("stat", "meminfo", "net/dev", "sys/fs/file-nr", "pressure/cpu", "pressure/memory", "pressure/io")
-    return Texts(*(_text(PROC / name) for name in names), *(memory_texts(group) if group else ()))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
+    return Texts(*(text_of(PROC / name) for name in names), *(memory_texts(group) if group else ()))
 
 
 def _stat(pid: int) -> ProcessStat | None:
-    return process_stat(_text(PROC / str(pid) / "stat"))
+    return process_stat(text_of(PROC / str(pid) / "stat"))
 
 
 def _end_process(pid: int, started: int) -> None:
@@ -219,7 +212,7 @@ def _children_of(pid: int) -> list[int]:
     found: list[int] = []
     with suppress(OSError):
         for task in os.listdir(PROC / str(pid) / "task"):
-            found += map(int, _text(PROC / str(pid) / "task" / task / "children").split())
+            found += map(int, text_of(PROC / str(pid) / "task" / task / "children").split())
     return found
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from platformops.errors import DataRefused
 from platformops.on_ray.session import attach
 from platformops.pipeline.records import StageContext
+from platformops.pipeline.sources import located
 from platformops.spec.types import CheckSpec, SearchSpec, SplitSpec, TrainSpec
 from platformops.store.records import Json, JsonObject
 
@@ -112,7 +113,7 @@ def _located(source: str, context: StageContext) -> str:
         folder = os.environ.get("PLATFORMOPS_DATA", "")
         if not folder:
             raise DataRefused(f"{source}: no data folder is set", remedy="set PLATFORMOPS_DATA to it")
-        return str(Path(folder) / source.removeprefix("data://"))
+        return located(source, root=context.root, data_root=Path(folder))
     if source.startswith("stage://"):
         return str(context.inputs[source.removeprefix("stage://")])
-    return source if "://" in source else str(context.root / source)
+    return located(source, root=context.root, data_root=None)

@@ -49,6 +49,17 @@ def digest_source(uri: str, *, root: Path, data_root: Path | None, memory: Diges
     return digests[scheme]()
 
 
+def located(uri: str, *, root: Path, data_root: Path | None) -> str:
+    """The source as functions of an app take it: relative paths start at `root`, `data://` at `data_root`.
+
+    Raises UserError for a `data://` whose folder is not known, or that leads out of it.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return str(root / uri)
+    return str(_below(data_root, rest, uri)) if scheme == "data" else uri
+
+
 def _below(data_root: Path | None, rest: str, uri: str) -> Path:
     if data_root is None:
         raise UserError(f"{uri}: the folder of data:// sources is not known", remedy="set PLATFORMOPS_DATA to it")
