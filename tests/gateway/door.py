@@ -135,11 +135,11 @@ def served(door, limits=HttpLimits()):  # noqa: B008  frozen
         yield port
     finally:
         server.stop()
-        thread.join(timeout=15)
+        thread.join(timeout=60)
         assert not thread.is_alive()
 
 
-def exchange_raw(port, *pieces, timeout_s=12.0):
+def exchange_raw(port, *pieces, timeout_s=40.0):
     """Send bytes as they are and read until the server closes; the bytes that came back."""
     return exchange_long(port, pieces, timeout_s=timeout_s)
 
@@ -188,11 +188,12 @@ def works(door, port):
         f"http://127.0.0.1:{port}/digits/predict",
         headers={**door.auth(), "content-type": "image/png"},
         content=b"image",
+        timeout=30,
     )
     return response.status_code == 200
 
 
-def await_true(condition, timeout_s=5.0):
+def await_true(condition, timeout_s=30.0):
     until = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < until

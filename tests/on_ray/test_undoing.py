@@ -43,7 +43,7 @@ def test_the_end_of_a_drill_undoes_everything_in_reverse_order(victim, tmp_path)
         undoing.add("remove_group", str(folder))
         undoing.add("kill", victim.mark)
         assert marked(victim.mark) == [victim.pid]
-    assert victim.wait(timeout=10) == -signal.SIGKILL
+    assert victim.wait(timeout=60) == -signal.SIGKILL
     assert not folder.exists()
 
 
@@ -59,6 +59,6 @@ def test_a_drill_that_is_killed_half_way_leaves_nothing_behind(victim, tmp_path)
     holder.kill()
     holder.wait()
     holder.stdout.close()
-    assert victim.wait(timeout=20) == -signal.SIGKILL
+    assert victim.wait(timeout=60) == -signal.SIGKILL
     psutil.wait_procs([undoer], timeout=20)
     assert not folder.exists()

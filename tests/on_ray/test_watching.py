@@ -61,7 +61,7 @@ def test_a_hanging_worker_is_ended_with_its_stack_told(tmp_path, hanging):
     limit_s = beat_from(beat_file(tmp_path, 0).read_text()).limit_s
     assert looked(tmp_path, seconds=int(limit_s) - 2) == []
     ((said, stack),) = looked(tmp_path, seconds=int(limit_s) + 2)
-    assert hanging.wait(timeout=10) == -signal.SIGKILL
+    assert hanging.wait(timeout=60) == -signal.SIGKILL
     assert "no progress in its step" in said
     assert "a_lock_that_nobody_gives_back" in stack
 
@@ -69,14 +69,14 @@ def test_a_hanging_worker_is_ended_with_its_stack_told(tmp_path, hanging):
 def test_a_worker_held_still_by_a_signal_is_ended_at_once(tmp_path, hanging):
     os.kill(hanging.pid, signal.SIGSTOP)
     ((said, _),) = looked(tmp_path, seconds=4)
-    assert hanging.wait(timeout=10) == -signal.SIGKILL
+    assert hanging.wait(timeout=60) == -signal.SIGKILL
     assert "held still" in said
 
 
 def test_a_worker_that_ended_is_left_alone_and_its_successor_learns_from_it(tmp_path):
     for groups in (1, 2):
         worker = started(tmp_path, "end")
-        assert worker.wait(timeout=20) == 0
+        assert worker.wait(timeout=60) == 0
         worker.stdout.close()
         beat = beat_from(beat_file(tmp_path, 0).read_text())
         assert (beat.section, beat.limit_s, beat.groups, beat.steps) == (Section.ENDED, None, groups, 19)

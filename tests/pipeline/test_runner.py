@@ -487,7 +487,7 @@ class Parallel:
 
     def wait_for(self, *names):
         with self.seen:
-            assert self.seen.wait_for(lambda: self.running == set(names), timeout=10), self.running
+            assert self.seen.wait_for(lambda: self.running == set(names), timeout=60), self.running
 
     def let(self, *names):
         for name in names:
