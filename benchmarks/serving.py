@@ -42,6 +42,9 @@ def cluster(root: Path) -> Iterator[None]:
         os.environ.pop(name, None)
     import ray
 
+    from platformops.on_ray.priority import RAY_SETTINGS
+
+    os.environ |= RAY_SETTINGS
     ray.init(
         num_cpus=2,
         include_dashboard=False,

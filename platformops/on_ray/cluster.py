@@ -20,6 +20,7 @@ from platformops.clock import SystemClock
 from platformops.errors import ClusterError
 from platformops.home import Home
 from platformops.on_ray.authentication import ensure_token, token_environment, wanted_authentication
+from platformops.on_ray.priority import RAY_SETTINGS
 from platformops.on_ray.servers import (
     LOOK_S,
     MARK,
@@ -203,6 +204,7 @@ def _ray_environment(home: Home, metrics_ports: tuple[int, int], storage: str) -
         "RAY_gcs_storage": storage,
         "RAY_gcs_storage_path": str(_gcs_storage(home)),
         "RAY_DISABLE_IMPORT_WARNING": "1",
+        **RAY_SETTINGS,
         "AUTOSCALER_METRIC_PORT": str(metrics_ports[0]),
         "DASHBOARD_METRIC_PORT": str(metrics_ports[1]),
     }

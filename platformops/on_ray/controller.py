@@ -39,6 +39,7 @@ from platformops.observation.log_lines import line as log_line
 from platformops.on_ray import examination, gateway, rehearsal, serving
 from platformops.on_ray.actors import ask, running, stop
 from platformops.on_ray.fleet import FleetThread
+from platformops.on_ray.priority import go_first
 from platformops.on_ray.retraining import RetrainingThread
 from platformops.on_ray.session import NAMESPACE, on_this_machine
 from platformops.security.keys import STORED_UNDER, new_key
@@ -166,6 +167,7 @@ class ControllerProcess:
     """What runs in the actor: one thread that turns the crank until it is stopped or overtaken."""
 
     def __init__(self, home: Home) -> None:
+        go_first()
         self._home, self._clock = home, SystemClock()
         self._store = open_store(home.store_url)
         home.logs.mkdir(parents=True, exist_ok=True)

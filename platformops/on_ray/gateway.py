@@ -20,6 +20,7 @@ from platformops.gateway.protocol import HttpLimits
 from platformops.gateway.server import BACKLOG, bind
 from platformops.home import Home
 from platformops.on_ray.actors import ask, running, stop
+from platformops.on_ray.priority import go_first
 from platformops.on_ray.session import NAMESPACE, on_this_machine
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class GatewayProcess:
     """What runs in the actor. It listens before it has loaded what answers: clients wait for that second, unrefused."""
 
     def __init__(self, settings: Settings) -> None:
+        go_first()
         self._bound = bind(settings.host, settings.port)
         self._bound.listen(BACKLOG)
         from platformops.on_ray.gateway_server import GatewayServer

@@ -27,6 +27,7 @@ from platformops.on_ray.answering import Answer, Question
 from platformops.on_ray.disk_check import DiskCheck
 from platformops.on_ray.gpus import DRIVER, Gpus, gpu_readings, gpus_of_this_node
 from platformops.on_ray.memory_groups import group_of, memory_texts, text_of
+from platformops.on_ray.priority import go_first
 
 PERIOD_S = 1.0
 SAMPLE_EVERY = 5
@@ -230,6 +231,7 @@ def main() -> int:
     nothing = os.open(os.devnull, os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
+    go_first()
     run(given, SystemClock())
     return 0
 

@@ -24,6 +24,7 @@ from platformops.apps.prepared import ShardWriter, shard_name
 from platformops.apps.scanning import flagged
 from platformops.apps.splits import SPLITS, Split, content_digest, split_of
 from platformops.errors import BadInput, DataRefused, StageFailed
+from platformops.on_ray.priority import give_way
 from platformops.spec.types import SplitSpec
 
 BATCH_BYTES = 256 * 1024
@@ -83,6 +84,7 @@ class Reader:
     max_pixels: int
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        give_way()
         # Each task has a core of its own: OpenCV's threads would only wait for one another.
         cv2.setNumThreads(1)
         app = load_app(self.app_ref, Path(self.root))

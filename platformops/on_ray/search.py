@@ -21,6 +21,7 @@ from platformops.clock import SystemClock
 from platformops.errors import StageFailed, UserError
 from platformops.frameworks.torch import fit
 from platformops.on_ray.avoiding import avoided, selector
+from platformops.on_ray.priority import give_way
 from platformops.on_ray.session import nodes
 from platformops.on_ray.training_worker import model_params
 from platformops.spec.types import SearchSpec, TrainSpec
@@ -97,6 +98,7 @@ def run_trial(config: Mapping[str, Any], *, app: str, root: str, dataset: str, b
     """One trial: a short training on one thread that reports its validation accuracy after each epoch."""
     import torch
 
+    give_way()
     torch.set_num_threads(1)
     settings = with_found(TrainSpec.model_validate_json(json.dumps(base)), config)
     prepared = open_prepared(Path(dataset))

@@ -29,6 +29,7 @@ from platformops.on_ray import defects, replica
 from platformops.on_ray.autoscaling import ITEMS, QUEUED
 from platformops.on_ray.avoiding import avoided, selector
 from platformops.on_ray.calls import Origin, Row
+from platformops.on_ray.priority import go_first
 from platformops.on_ray.rehearsal import Probed
 from platformops.spec.types import ServeSpec
 from platformops.store.artifacts import Artifacts
@@ -61,6 +62,7 @@ class ReplicaProcess:
     def __init__(self, revision: JsonObject, artifacts_url: str, cache: str) -> None:
         from pathlib import Path
 
+        go_first()
         loaded = revision_from(revision)
         if loaded.planted:
             defects.start_with(loaded.planted)

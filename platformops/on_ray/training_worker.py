@@ -27,6 +27,7 @@ from platformops.on_ray import spares
 from platformops.on_ray.cadence import Cadence
 from platformops.on_ray.checkpoints import make_room, newest_verified, write_checkpoint
 from platformops.on_ray.gangs import request_file
+from platformops.on_ray.priority import give_way
 from platformops.on_ray.pulse import Pulse
 from platformops.on_ray.stuck import Section
 from platformops.spec.types import TrainSpec
@@ -82,6 +83,7 @@ def model_params(dataset: PreparedDataset, settings: TrainSpec) -> ModelParams:
 
 def run_worker(config: dict[str, Any]) -> None:
     """What Ray Train calls on every rank; `config` is a TrainingOrder as a dict."""
+    give_way()
     order = TrainingOrder(**config)
     context = ray.train.get_context()
     world = World(context.get_world_rank(), context.get_world_size())
