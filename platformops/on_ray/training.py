@@ -50,6 +50,9 @@ WORKER_ENVIRONMENT = {
     "MALLOC_MMAP_THRESHOLD_": str(2**30),
     "MALLOC_TRIM_THRESHOLD_": str(2**32),
     "MALLOC_TOP_PAD_": str(2**26),
+    # Ray Train calls a rank in a thread of its own. The memory of such a thread comes in pieces of 64 MB, and whatever
+    # does not fit into one goes back to the kernel after all, unless all threads share the first thread's.
+    "MALLOC_ARENA_MAX": "1",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 
