@@ -25,6 +25,7 @@ from platformops.store.records import Store
 PROJECT = Path(__file__).resolve().parents[1]
 CPUS = 2
 LOOK_S = 0.02
+PROBE = "platformops.on_ray.probe"
 
 
 class Site:
@@ -62,6 +63,36 @@ class Site:
     def raylet(self, node: str) -> psutil.Process:
         return psutil.Process(self.nodes[node].all_processes["raylet"][0].process.pid)
 
+    def probe(self, node: str) -> psutil.Process | None:
+        """None while there is none."""
+        with contextlib.suppress(psutil.Error):
+            raylet = str(self.raylet(node).pid)
+            for process in psutil.process_iter(["cmdline"]):
+                with contextlib.suppress(psutil.Error):
+                    if PROBE in (process.info["cmdline"] or []) and process.environ().get("RAY_RAYLET_PID") == raylet:
+                        return process
+        return None
+
+    def end_probe(self, node: str) -> None:
+        """It is gone on return."""
+        probe = self.probe(node)
+        if probe is not None:
+            probe.kill()
+            psutil.wait_procs([probe], timeout=5)
+
+    def controller_pid(self) -> int:
+        from platformops.on_ray.actors import ask, running
+        from platformops.on_ray.controller import NAME
+
+        return int(ask(NAME, running(NAME).pid.remote(), 60.0))  # type: ignore[union-attr]
+
+    def remove(self, node: str) -> None:
+        """Whatever is left of it ends."""
+        for process in processes_of(self, node):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        del self.nodes[node]
+
     def record(self, node: str) -> NodeRecord | None:
         entry = self.store.get(NODES + node)
         return node_from(entry.value) if entry else None
@@ -69,6 +100,11 @@ class Site:
     def is_dead(self, node: str) -> bool:
         record = self.record(node)
         return record is not None and record.is_dead
+
+    def has_ended(self, node: str, pid: int) -> bool:
+        """Whether the controller has decided that this worker is ended."""
+        record = self.record(node)
+        return record is not None and any(killed.pid == pid for killed in record.killed)
 
     def told(self, node: str) -> tuple[Decision, ...]:
         return explain(self.store, node)
@@ -97,6 +133,16 @@ class Site:
         ray.shutdown()
         self._cluster.shutdown()
         self.store.close()
+
+
+def processes_of(made: Site, node: str) -> list[psutil.Process]:
+    """The raylet, everything below it, and its probe: what a machine that dies takes with it."""
+    probe = made.probe(node)
+    found = [probe] if probe else []
+    with contextlib.suppress(psutil.Error):
+        raylet = made.raylet(node)
+        found = [raylet, *raylet.children(recursive=True), *found]
+    return found
 
 
 @contextlib.contextmanager

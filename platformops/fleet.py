@@ -144,7 +144,8 @@ class FleetController:
             record = self._records.get(node)
             hazard = hazard_per_s(record.history, prior, now) if record else prior.mean_per_s
             was_beating = record is not None and not record.is_dead and now - record.placed_at > SILENT_PROBE_S
-            self._watch.add(node, hazard, now, beating=record.incarnation if record and was_beating else None)
+            beating = record.incarnation if record and was_beating else None
+            self._watch.add(node, hazard, now, beating=beating, cpus=members[node].cpus)
         self._watch.keep_only(living)
 
     def _hear(self, now: float) -> tuple[LivenessVerdict, ...]:
@@ -239,7 +240,8 @@ class FleetController:
         wished = self._wishes.get(node, Wished())
         view = self._watch.view(node, now) if member.is_alive else None
         is_cordoned = wished.wish in (Wish.CORDONED, Wish.DRAINED) or record.remedy in AWAY
-        reasons: list[Json] = [t.words for t in (risk.terms if risk else ()) if abs(t.log_odds) > 0.05]
+        slow: list[Json] = [view.slow.words] if view and view.slow else []
+        reasons: list[Json] = slow + [t.words for t in (risk.terms if risk else ()) if abs(t.log_odds) > 0.05]
         return {
             "id": node,
             "address": record.address,

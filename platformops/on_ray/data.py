@@ -17,7 +17,8 @@ from platformops.apps.load import load_app
 from platformops.apps.prepared import SplitRows, write_dataset
 from platformops.apps.splits import SPLITS, Split
 from platformops.errors import BadInput, DataRefused
-from platformops.on_ray.avoiding import avoided, selector
+from platformops.on_ray.avoiding import selector
+from platformops.on_ray.gang_places import kept_off
 from platformops.on_ray.grouping import grouped
 from platformops.on_ray.read import RAW_ROWS, Packed, Reader, Written, unpack
 from platformops.on_ray.session import capacities
@@ -138,8 +139,9 @@ def _read(
     groups = len(reader.groups)
     dataset = ray.data.from_items([{"group": i} for i in range(groups)], override_num_blocks=groups)
     rows = 0
+    cpus = task_cpus(capacities())
     read = dataset.map_batches(
-        reader, batch_size=1, num_cpus=task_cpus(capacities()), label_selector=selector(avoided()) or None
+        reader, batch_size=1, num_cpus=cpus, label_selector=selector(kept_off({"CPU": cpus})) or None
     )
     for record in read.iter_rows():
         packed = unpack(record["meta"], record["payload"])

@@ -31,6 +31,12 @@ def off_limits(job: Job, views: Sequence[NodeView]) -> tuple[str, ...]:
     return tuple(v.id for v in views if not v.takes_work or (v.is_suspect and v.id not in used))
 
 
+def kept_off(needs: Mapping[str, float], num_tasks: int = 1) -> tuple[str, ...]:
+    """Nodes that new work keeps off for as long as it lives: the closed ones, and the suspect and slow ones where there
+    is room for it without them now. Raises ClusterError while Ray does not tell its nodes."""
+    return off_limits(gang("work", needs, num_tasks), node_views()) if suspected() else avoided()
+
+
 def wait_for_room(
     job: Job, views: Callable[[], Sequence[NodeView]], clock: Clock, tell: Callable[[None, str], None]
 ) -> None:

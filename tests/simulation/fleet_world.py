@@ -44,7 +44,7 @@ class FakeFleet:
         for number in range(num_nodes):
             member = Member(f"n{number}", f"10.0.0.{number}", True, is_head=number == 0, cpus=4.0, free_cpus=4.0)
             self.machines[member.id] = Machine(member, phase_s=number * 0.37 % 1.0)
-        self.asked, self.effects, self.avoided, self.queued, self.saved = [], [], (), [], {}
+        self.asked, self.effects, self.avoided, self.suspects, self.queued, self.saved = [], [], (), (), [], {}
 
     def __getitem__(self, node):
         return self.machines[node]
@@ -136,6 +136,7 @@ class FakeFleet:
 
     def avoid(self, nodes, suspects):
         self.touch("avoid")
+        self.suspects = tuple(suspects)
         if tuple(nodes) != self.avoided:
             self.avoided = tuple(nodes)
             self.effects.append(("avoid", tuple(nodes)))
