@@ -96,7 +96,7 @@ class FleetPorts(Protocol):
 
     def drain(self, node: str, reason: str) -> None: ...
 
-    def avoid(self, nodes: Sequence[str], suspects: Sequence[str]) -> None: ...
+    def avoid(self, nodes: Sequence[str], suspects: Sequence[str], rates_per_s: Mapping[str, float]) -> None: ...
 
     def checkpoint(self, node: str, at: float) -> None: ...
 
@@ -220,8 +220,8 @@ class FleetController:
                 self._ports.retire(node, reason)
             case Drain(node=node, reason=reason):
                 self._ports.drain(node, reason)
-            case Avoid(nodes=nodes, suspects=suspects):
-                self._ports.avoid(nodes, suspects)
+            case Avoid(nodes=nodes, suspects=suspects, rates_per_s=rates_per_s):
+                self._ports.avoid(nodes, suspects, rates_per_s)
             case Checkpoint(node=node, at=at):
                 self._ports.checkpoint(node, at)
             case _:

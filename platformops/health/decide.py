@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from statistics import median
 
 from platformops.delivery.records import Decision
 from platformops.health.calibration import Decided as Outcome
@@ -43,6 +44,7 @@ CLOSED = frozenset({NodeState.PROBATION, NodeState.BARRED})
 DOUBTFUL = frozenset({NodeState.SUSPECT, NodeState.UNHEALTHY})
 AWAY = frozenset({Remedy.CORDON, Remedy.MOVE, Remedy.DRAIN})
 LEAD_KEPT = 100
+UNUSUAL_RATIO, MOST_CERTAIN = 2.0, 0.99
 CHECKPOINT_EVERY_S = 60.0
 """Between two that are asked of the same node; what is not written by then is no remedy any more."""
 ASKED_FOR_S = 10.0
@@ -77,6 +79,8 @@ class Avoid:
 
     nodes: tuple[str, ...]
     suspects: tuple[str, ...] = ()
+    rates_per_s: Mapping[str, float] = field(default_factory=dict)
+    """Failures to expect of a node: `""` for the usual one, and each that is well above it by its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,7 +417,14 @@ class _Turn:
         # Where no other node is left, work on a doubtful one is better than none.
         open_nodes = [n for n in sorted(self._living) if n not in closed and not self._records[n].is_dead]
         suspects = tuple(n for n in open_nodes if self._records[n].condition.state in DOUBTFUL)
-        return [*actions, Avoid(closed if open_nodes else (), suspects)]
+        return [*actions, Avoid(closed if open_nodes else (), suspects, self._rates_per_s())]
+
+    def _rates_per_s(self) -> Mapping[str, float]:
+        """By what is seen of each now, in two digits: what differs by less is not worth telling everybody."""
+        chances = {n: min(risk.actionable, MOST_CERTAIN) for n, risk in self._risks.items() if n in self._living}
+        rates = {n: float(f"{-math.log1p(-chance) / HORIZON_S:.1e}") for n, chance in chances.items()}
+        usual = median(rates.values()) if rates else 0.0
+        return {"": usual, **{n: rate for n, rate in sorted(rates.items()) if rate > UNUSUAL_RATIO * usual}}
 
     def _actions_for(self, node: str) -> list[Action]:
         record, member, view = self._records[node], self._seen.members[node], self._seen.views.get(node)

@@ -55,7 +55,7 @@ class RayFleet:
         self._placing: dict[tuple[str, int], object] = {}
         self._asked_at: dict[tuple[str, ...], float] = {}
         self._called: dict[tuple[str, ...], Future[None]] = {}
-        self._avoided: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+        self._avoided: tuple[tuple[str, ...], tuple[str, ...], Mapping[str, float]] | None = None
         self._ended = threading.Event()
         self.refresh()
         threading.Thread(target=self._refresh_always, name="nodes", daemon=True).start()
@@ -113,12 +113,12 @@ class RayFleet:
     def drain(self, node: str, reason: str) -> None:
         self._call(("drain", node), lambda: self._hands.drain(node, reason))
 
-    def avoid(self, nodes: Sequence[str], suspects: Sequence[str]) -> None:
-        wanted = (tuple(nodes), tuple(suspects))
+    def avoid(self, nodes: Sequence[str], suspects: Sequence[str], rates_per_s: Mapping[str, float]) -> None:
+        wanted = tuple(nodes), tuple(suspects), dict(rates_per_s)
         if self._avoided != wanted:
             self._asked_at.pop(("avoid",), None)
         self._avoided = wanted
-        self._call(("avoid",), lambda: self._hands.avoid(nodes, suspects))
+        self._call(("avoid",), lambda: self._hands.avoid(nodes, suspects, rates_per_s))
 
     def checkpoint(self, node: str, at: float) -> None:
         self._call(("checkpoint", node), lambda: self._hands.checkpoint(node, at))

@@ -9,7 +9,7 @@ from ray._private.state import available_resources_per_node
 
 from platformops.clock import Clock
 from platformops.errors import ClusterError
-from platformops.on_ray.avoiding import avoided, suspected
+from platformops.on_ray.avoiding import avoided, hazards_per_s, suspected
 from platformops.scheduler.place import place
 from platformops.scheduler.records import Held, Job, NodeView, Placement, Priority
 
@@ -61,13 +61,14 @@ def node_views() -> list[NodeView]:
         living = [str(n["NodeID"]) for n in ray.nodes() if n["Alive"]]
     except (ray.exceptions.RayError, RuntimeError) as error:
         raise ClusterError(f"Ray does not tell its nodes: {error}") from error
-    closed, suspects = avoided(), suspected()
+    closed, suspects, hazards = avoided(), suspected(), hazards_per_s(living)
     return [
         NodeView(
             id=node,
             free=free.get(node, {}),
             takes_work=node not in closed,
             is_suspect=node in suspects,
+            hazard_per_s=hazards[node],
             why_not="closed by node health" if node in closed else "",
         )
         for node in sorted(living)

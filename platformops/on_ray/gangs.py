@@ -19,8 +19,10 @@ from ray.experimental import internal_kv
 
 from platformops.clock import Clock
 from platformops.health.nodes import Gang
+from platformops.on_ray.avoiding import hazards_per_s
 from platformops.on_ray.pulse import beats_in
 from platformops.on_ray.stuck import Beat, Section
+from platformops.scheduler.interval import is_worth_changing
 
 NAMESPACE = b"platformops"
 PREFIX, ASKED = "platformops/gang/", b"platformops/checkpoint"
@@ -35,6 +37,11 @@ FIRST_CHECKPOINT_S = 1.0
 def request_file(beats: Path) -> Path:
     """Changes when a checkpoint is asked for."""
     return beats / "checkpoint-now"
+
+
+def hazard_file(beats: Path) -> Path:
+    """Failures a second to expect of the nodes of the gang together."""
+    return beats / "hazard"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +76,7 @@ class GangTeller:
         self._key, self._folder, self._clock = f"{PREFIX}{name}".encode(), folder, clock
         self._saved, self._saved_at = "", clock.monotonic()
         self._number, self._asked_at = 0, clock.now()
+        self._hazard_per_s = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="gang")
 
@@ -95,10 +103,20 @@ class GangTeller:
             self._saved_at = self._clock.monotonic()  # before the first beat there is nothing to lose
             return
         _put(self._key, account)
+        self._tell_hazard(account.nodes)
         asked_at = max((at for node, at in asked().items() if node in account.nodes), default=0.0)
         if asked_at > self._asked_at:
             self._asked_at = asked_at
             request_file(self._folder).write_text(str(asked_at), encoding="utf-8")
+
+    def _tell_hazard(self, nodes: Sequence[str]) -> None:
+        """The gang stops when any of its nodes fails, so that their rates add up."""
+        hazard_per_s = sum(hazards_per_s(nodes).values())
+        if is_worth_changing(self._hazard_per_s, hazard_per_s):
+            self._hazard_per_s = hazard_per_s
+            aside = self._folder / "hazard-aside"
+            aside.write_text(repr(hazard_per_s), encoding="utf-8")
+            aside.replace(hazard_file(self._folder))
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_S):

@@ -47,7 +47,7 @@ class Hands(Protocol):
 
     def drain(self, node: str, reason: str) -> None: ...
 
-    def avoid(self, nodes: Sequence[str], suspects: Sequence[str]) -> None: ...
+    def avoid(self, nodes: Sequence[str], suspects: Sequence[str], rates_per_s: Mapping[str, float]) -> None: ...
 
     def checkpoint(self, node: str, at: float) -> None: ...
 
@@ -90,8 +90,8 @@ class RayHands:
     def drain(self, node: str, reason: str) -> None:
         _drain(node, reason)
 
-    def avoid(self, nodes: Sequence[str], suspects: Sequence[str]) -> None:
-        avoiding.avoid(nodes, suspects)
+    def avoid(self, nodes: Sequence[str], suspects: Sequence[str], rates_per_s: Mapping[str, float]) -> None:
+        avoiding.avoid(nodes, suspects, rates_per_s)
 
     def checkpoint(self, node: str, at: float) -> None:
         ask_for_checkpoint(node, at)

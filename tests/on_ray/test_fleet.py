@@ -62,7 +62,7 @@ class FakeHands:
     def checkpoint(self, node, at):
         raise AssertionError("nothing is trained here")
 
-    def avoid(self, nodes, suspects):
+    def avoid(self, nodes, suspects, rates_per_s):
         self.avoided = tuple(nodes)
 
     def probe(self, node):

@@ -45,6 +45,7 @@ class FakeFleet:
             member = Member(f"n{number}", f"10.0.0.{number}", True, is_head=number == 0, cpus=4.0, free_cpus=4.0)
             self.machines[member.id] = Machine(member, phase_s=number * 0.37 % 1.0)
         self.asked, self.effects, self.avoided, self.suspects, self.queued, self.saved = [], [], (), (), [], {}
+        self.rates_per_s = {}
 
     def __getitem__(self, node):
         return self.machines[node]
@@ -134,9 +135,9 @@ class FakeFleet:
             self.saved[node] = at
             self.effects.append(("checkpoint", node))
 
-    def avoid(self, nodes, suspects):
+    def avoid(self, nodes, suspects, rates_per_s):
         self.touch("avoid")
-        self.suspects = tuple(suspects)
+        self.suspects, self.rates_per_s = tuple(suspects), rates_per_s
         if tuple(nodes) != self.avoided:
             self.avoided = tuple(nodes)
             self.effects.append(("avoid", tuple(nodes)))

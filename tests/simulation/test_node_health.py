@@ -234,6 +234,17 @@ def test_a_training_on_a_sound_node_is_left_alone():
     assert world.told("n2") == []
 
 
+def test_how_often_each_node_fails_is_told_to_all_and_moves_with_what_is_seen():
+    world = FleetWorld(5)
+    usual = world.fleet.rates_per_s
+    assert list(usual) == [""]
+    assert usual[""] > 0.0
+    leak(world, "n3")
+    world.until(lambda: "n3" in world.fleet.rates_per_s)
+    assert world.fleet.rates_per_s["n3"] > 10 * usual[""]
+    assert world.fleet.rates_per_s[""] == usual[""]
+
+
 def drill_node(world, node, address="10.0.0.99"):
     member = Member(node, address, True, cpus=4.0, free_cpus=4.0, drill="d1")
     world.fleet.machines[node] = Machine(member)
