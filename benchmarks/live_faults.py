@@ -50,7 +50,7 @@ TARGETS: dict[str, float] = {
 }
 NUM_NODES = 3
 NUM_HOGS = 10
-PART_S = 240.0
+PART_S = 270.0
 """A part begins nothing new after so long."""
 SHORT_KINDS = ("kill_raylet", "kill_node", "freeze_raylet", "freeze_actor")
 RAW_ROUND = ("kill_node", "kill_actor", "freeze_actor", "kill_raylet", "freeze_node", "hung_rank", "freeze_raylet")

@@ -13,7 +13,6 @@ from benchmarks.live_faults_kinds import FOUND_WITHIN_S, Struck, false_since
 from platformops.health.drills import AWAY, Wanted
 from platformops.health.remedy import Remedy
 from platformops.on_ray import drill_places
-from platformops.on_ray.drill_faults import Leak
 from platformops.on_ray.drill_places import Place, Settled
 from platformops.on_ray.undoing import Undoing
 
@@ -36,6 +35,8 @@ def slowed(made: Site) -> Struck:
 def leaked(made: Site) -> Struck:
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    from platformops.on_ray.drill_faults import Leak
 
     with _node(made, Place.MEMORY) as (node, _):
         where = NodeAffinitySchedulingStrategy(node, soft=False)

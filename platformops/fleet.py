@@ -33,10 +33,12 @@ from platformops.health.nodes import (
     GUARD,
     LEARNT,
     NODES,
+    POLICIES,
     WISHES,
     Learnt,
     Member,
     NodeRecord,
+    Policy,
     Wish,
     Wished,
     guard_from,
@@ -45,6 +47,8 @@ from platformops.health.nodes import (
     learnt_json,
     node_from,
     node_json,
+    policy_from,
+    strictest,
     wish_from,
 )
 from platformops.health.records import ChannelAnswer, LivenessVerdict
@@ -113,6 +117,7 @@ class FleetController:
         self._guard = guard_from(guard.value) if guard else Guard()
         self._learnt = learnt_from(learnt.value) if learnt else Learnt(Record(clock.now()))
         self._wishes: Mapping[str, Wished] = {}
+        self._policy = Policy()
         self._members: Mapping[str, Member] = {}
         self._turned_at = clock.now()
         self._wishes_at = self._status_at = self._listed_at = self._decided_at = -math.inf
@@ -177,8 +182,16 @@ class FleetController:
         if now - self._wishes_at >= WISHES_EVERY_S:
             self._wishes_at = now
             self._wishes = {e.key.removeprefix(WISHES): wish_from(e.value) for e in self._store.scan(WISHES)}
+            self._policy = self._policy_now()
         views = {n: self._watch.view(n, now) for n, m in members.items() if m.is_alive}
-        return Seen(members, self._records, views, self._wishes, verdicts, self._guard, self._learnt, self.epoch)
+        kept = self._guard, self._learnt, self.epoch, self._policy
+        return Seen(members, self._records, views, self._wishes, verdicts, *kept)
+
+    def _policy_now(self) -> Policy:
+        """Of the systems that are up, or about to be."""
+        down = {e.value["name"] for e in self._store.scan("system/") if e.value["wanted"] == "down"}
+        found = {e.key.removeprefix(POLICIES): policy_from(e.value) for e in self._store.scan(POLICIES)}
+        return strictest(policy for name, policy in found.items() if name not in down)
 
     def _commit(self, decided: Decided) -> None:
         """All that changed, or nothing: a verdict that was not kept was not made."""

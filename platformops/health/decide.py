@@ -17,7 +17,7 @@ from platformops.health.calibration import learn_outcomes, trust
 from platformops.health.fold import Condition, Observation, Transition, fold
 from platformops.health.guard import Fleet, Guard, Order, Ruling, rule
 from platformops.health.hazard import NodeHistory, watched
-from platformops.health.nodes import Killed, Learnt, Member, NodeRecord, Wish, Wished
+from platformops.health.nodes import Killed, Learnt, Member, NodeRecord, Policy, Wish, Wished
 from platformops.health.records import LivenessState, LivenessVerdict
 from platformops.health.remedy import LEAST_THRESHOLD, Choice, Prices, Remedy, Suspicion, Workload, acts_from, choose
 from platformops.health.risk import Risk
@@ -106,6 +106,7 @@ class Seen:
     guard: Guard
     learnt: Learnt
     epoch: int
+    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +203,8 @@ class _Turn:
             work = replace(work, slots=slots, unsaved_s=gang.unsaved_s, checkpoint_s=gang.checkpoint_s)
         has_others = any(node != member.id for _, node in self._rooms)
         promised, free = round(member.cpus) or 1, round(member.free_cpus)
-        return work, Prices(HORIZON_S, node_slots=promised, free_slots=free, has_others=has_others)
+        may_drain = self._seen.policy.may_drain
+        return work, Prices(HORIZON_S, node_slots=promised, free_slots=free, has_others=has_others, may_drain=may_drain)
 
     def _acts_from(self, member: Member) -> float:
         """From which probability the node itself is to lose anything: a checkpoint, which costs it nothing, is asked
@@ -407,7 +409,8 @@ class _Turn:
         heard = sum(map(_is_heard, self._seen.views.values()))
         used = sum(m.cpus - m.free_cpus for n, m in self._seen.members.items() if n in self._living)
         largest = max((self._seen.members[n].cpus for n in self._living), default=1.0) or 1.0
-        return Fleet(len(self._living), len(self._usable), max(1, round(used / largest + 0.49)), heard)
+        needed, budget = max(1, round(used / largest + 0.49)), self._seen.policy.budget_ratio
+        return Fleet(len(self._living), len(self._usable), needed, heard, budget_ratio=budget)
 
     def _actions(self) -> list[Action]:
         actions: list[Action] = []

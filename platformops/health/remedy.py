@@ -81,6 +81,8 @@ class Prices:
     repair_s: float = 1800.0
     """How long a drained node is away."""
     roll_back_slot_s: float = 60.0
+    may_drain: bool = True
+    """Nobody who runs something there has forbidden it."""
     has_others: bool = True
     """Another node takes new work."""
 
@@ -194,10 +196,8 @@ def _relapse(work: Workload, prices: Prices) -> float:
 
 def _excluded(suspicion: Suspicion, work: Workload, prices: Prices) -> dict[Remedy, str]:
     reasons: dict[Remedy, str] = {}
-    if work.slots and not work.has_spare:
-        reasons[Remedy.MOVE] = reasons[Remedy.DRAIN] = "no healthy node has room for its work"
-    elif suspicion.worker > suspicion.node:
-        reasons[Remedy.MOVE] = reasons[Remedy.DRAIN] = "the evidence points at a worker, not at the node"
+    if stays := _why_it_stays(suspicion, work, prices):
+        reasons[Remedy.MOVE] = reasons[Remedy.DRAIN] = stays
     if not work.slots:
         idle = "nothing runs on it"
         reasons |= {r: idle for r in (Remedy.MOVE, Remedy.CHECKPOINT, Remedy.RESTART_WORKER)}
@@ -210,6 +210,14 @@ def _excluded(suspicion: Suspicion, work: Workload, prices: Prices) -> dict[Reme
     if suspicion.bad_nodes_of_version < 2:
         reasons[Remedy.ROLL_BACK] = "the evidence does not follow one version across two nodes"
     return reasons
+
+
+def _why_it_stays(suspicion: Suspicion, work: Workload, prices: Prices) -> str:
+    if not prices.may_drain:
+        return "the spec of a system that runs here says `health: {drain: never}`"
+    if work.slots and not work.has_spare:
+        return "no healthy node has room for its work"
+    return "the evidence points at a worker, not at the node" if suspicion.worker > suspicion.node else ""
 
 
 def _reason(best: Remedy, ranked: Mapping[Remedy, float], suspicion: Suspicion, work: Workload) -> str:

@@ -8,7 +8,7 @@ import pytest
 from platformops.delivery.decisions import explain
 from platformops.errors import LeaseLost
 from platformops.fleet import FleetController
-from platformops.health.nodes import LEARNT, Gang, Member, Wish
+from platformops.health.nodes import LEARNT, POLICIES, Gang, Member, Policy, Wish, policy_json
 from platformops.health.remedy import Remedy
 from platformops.health.vitals import (
     CPU_BUSY,
@@ -187,6 +187,20 @@ def test_a_training_is_moved_off_a_node_that_stays_slow_for_minutes():
     assert acts(world) == []
     assert world.until(lambda: world.fleet.done("drain"), limit_s=900.0) > 60.0
     assert any("slow for longer than a move of its work costs" in d.reason for d in explain(world.store, "n2"))
+
+
+def test_what_a_spec_forbids_is_not_done_while_its_system_is_up():
+    world = FleetWorld(3)
+    world.store.put(POLICIES + "digits", policy_json(Policy(may_drain=False)), expect=None)
+    world.store.put("system/digits", {"name": "digits", "wanted": "up"}, expect=None)
+    train_on(world, "n2", slots=4)
+    world.fleet["n2"].readings |= SLOW
+    world.run(600)
+    assert world.record("n2").remedy is Remedy.WEIGH_DOWN
+    row = next(r for r in world.status()["nodes"] if r["id"] == "n2")
+    assert "drain: never" in row["excluded"]["drain"]
+    world.store.put("system/digits", {"name": "digits", "wanted": "down"}, expect=None)
+    world.until(lambda: world.fleet.done("drain"), limit_s=30.0)
 
 
 def test_programs_that_take_every_processor_of_one_node_or_of_all_weigh_nothing_down():
