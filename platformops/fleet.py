@@ -80,6 +80,10 @@ class FleetPorts(Protocol):
         """What probes said since the last call."""
         ...
 
+    def waiting(self) -> Sequence[JsonObject]:
+        """`{"name", "team", "since", "reason"}` of each gang that waits for room."""
+        ...
+
     def answers(self) -> Sequence[tuple[str, ChannelAnswer]]:
         """What came of second channels since the last call."""
         ...
@@ -246,7 +250,8 @@ class FleetController:
         rows: list[Json] = [self._row(n, decided, members[n], now) for n in sorted(members) if n in decided.records]
         guard = decided.guard
         breaker = guard.opened_because if guard.opened_at is not None else ""
-        return {"at": now, "epoch": self.epoch, "nodes": rows, "problems": list(problems), "breaker": breaker}
+        status: JsonObject = {"at": now, "epoch": self.epoch, "nodes": rows, "problems": list(problems)}
+        return {**status, "breaker": breaker, "waiting": list(self._ports.waiting())}
 
     def _row(self, node: str, decided: Decided, member: Member, now: float) -> JsonObject:
         record, risk, choice = decided.records[node], decided.risks.get(node), decided.choices.get(node)

@@ -25,7 +25,7 @@ from platformops.on_ray.answering import Answer, Question
 from platformops.on_ray.hands import RPC_TIMEOUT_S, Hands, RayHands
 from platformops.on_ray.turning import CrankThread
 from platformops.store.open import open_store
-from platformops.store.records import Store
+from platformops.store.records import JsonObject, Store
 
 TICK_S = 0.25
 TABLE_S = 1.0
@@ -49,6 +49,7 @@ class RayFleet:
         self._addresses: dict[str, Any] = {}
         self._servers: Mapping[str, tuple[str, int]] = {}
         self._table: Sequence[Member] = ()
+        self._waiting: Sequence[JsonObject] = ()
         self._threads = ThreadPoolExecutor(CALLS, "fleet")
         self._asking: dict[str, Future[None]] = {}
         self._answers: queue.SimpleQueue[tuple[str, ChannelAnswer]] = queue.SimpleQueue()
@@ -62,6 +63,9 @@ class RayFleet:
 
     def members(self) -> Sequence[Member]:
         return self._table
+
+    def waiting(self) -> Sequence[JsonObject]:
+        return self._waiting
 
     def reports(self) -> Sequence[Report]:
         found: list[Report] = []
@@ -132,6 +136,7 @@ class RayFleet:
         """Ray's table as it is now; it stays as it was while the GCS does not answer."""
         with suppress(ClusterError):
             self._table, self._servers = self._hands.table()
+            self._waiting = self._hands.waiting()
 
     def _refresh_always(self) -> None:
         while not self._ended.wait(TABLE_S):

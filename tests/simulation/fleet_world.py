@@ -83,6 +83,9 @@ class FakeFleet:
         stopped = tuple(Stopped(pid, at, "ray::Worker", now - since) for (pid, at), since in machine.stopped.items())
         return [Report(beat, machine.raylet, readings, stopped)]
 
+    def waiting(self):
+        return []
+
     def answers(self):
         found, self.asked = self.asked, []
         return [(node, self._answer(self.machines[node])) for node in found if node in self.machines]
