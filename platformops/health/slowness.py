@@ -1,8 +1,8 @@
 """How much slower a node is than the others, by what its kernel and its server say: a share of its time that is lost.
 
-A busy processor is no slow node: what a program takes, the node gives. Counted is only what somebody outside keeps from
-the node (a hypervisor, a quota below what it promises), and a server that answers an order of magnitude later than its
-peers' for as long as nothing that merely wants the processor makes it wait.
+A busy processor is no slow node: what a program takes, the node gives. Counted is only what is kept from the node (by a
+hypervisor, a quota below what it promises, heat), and a server that answers an order of magnitude later than those of
+its peers, which nothing that merely wants the processor makes it do for long.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ SLOW_FROM = 0.25
 LATE_S, LATE_RATIO = 0.1, 10.0
 """Ten times too many programs on a processor keep a process that sleeps most of the time waiting for 15 ms."""
 LEAST_SPEED = 0.01
+GPU_SLOWDOWN_RATIO = 0.5
+"""A slowdown by its hardware divides a GPU's clock by two or more (NVML, clocks event reasons)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,8 @@ def withheld_ratio(readings: Mapping[str, float | None], cpus: float) -> float:
     stolen = steal / (busy + steal) if steal > 0.0 else 0.0
     spent, granted = readings.get(vitals.CPU_THROTTLED) or 0.0, readings.get(vitals.CPU_GRANTED)
     short = max(0.0, 1.0 - granted / cpus) if granted is not None and cpus > 0.0 else 0.0
-    return 1.0 - (1.0 - stolen) * (1.0 - spent * short)
+    throttled = (readings.get(vitals.GPU_THROTTLED) or 0.0) * GPU_SLOWDOWN_RATIO
+    return 1.0 - (1.0 - stolen) * (1.0 - spent * short) * (1.0 - throttled)
 
 
 def drags(withheld: Mapping[str, float], answers_s: Mapping[str, float]) -> Mapping[str, tuple[float, str]]:

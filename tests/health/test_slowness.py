@@ -4,7 +4,7 @@ import pytest
 
 from platformops.health.remedy import Prices, Remedy, Suspicion, Workload, acts_from, choose
 from platformops.health.slowness import SLOW_FROM, drags, withheld_ratio
-from platformops.health.vitals import CPU_BUSY, CPU_GRANTED, CPU_STEAL, CPU_THROTTLED
+from platformops.health.vitals import CPU_BUSY, CPU_GRANTED, CPU_STEAL, CPU_THROTTLED, GPU_THROTTLED
 
 SOUND = {CPU_BUSY: 0.3, CPU_STEAL: 0.0}
 THROTTLED = {**SOUND, CPU_THROTTLED: 1.0, CPU_GRANTED: 0.05}
@@ -23,8 +23,19 @@ QUIET = dict.fromkeys("abcd", 0.001)
         ({**THROTTLED, CPU_THROTTLED: 0.0}, 1.0, 0.0),
         ({**THROTTLED, CPU_GRANTED: 4.0}, 4.0, 0.0),
         (THROTTLED, 0.0, 0.0),
+        ({**SOUND, GPU_THROTTLED: 1.0}, 4.0, 0.5),
     ],
-    ids=["sound", "unknown", "busy", "stolen", "throttled", "idle below its quota", "hog in its own quota", "no cpus"],
+    ids=[
+        "sound",
+        "unknown",
+        "busy",
+        "stolen",
+        "throttled",
+        "idle below its quota",
+        "hog in its own quota",
+        "no cpus",
+        "hot GPUs",
+    ],
 )
 def test_withheld_is_what_others_keep_from_the_node(readings, cpus, expected):
     assert withheld_ratio(readings, cpus) == pytest.approx(expected)
