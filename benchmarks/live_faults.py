@@ -48,7 +48,8 @@ TARGETS: dict[str, float] = {
     "lost_work_ratio": 0.5,
     "requests_failed": 0,
 }
-NUM_NODES = 3
+NUM_NODES = 4
+"""And the head."""
 NUM_HOGS = 10
 PART_S = 270.0
 """A part begins nothing new after so long."""
@@ -102,7 +103,7 @@ def served(made: Site, part: Part) -> None:
     _watched(made)
     app, began = Served(), time.monotonic()
     while time.monotonic() - began < PART_S:
-        for kind in ("kill_replica", "freeze_replica"):
+        for kind in ("kill_replica", "freeze_replica") * 3:
             _replica(made, part, app, kind)
         _move(made, part, app)
     app.close()
@@ -129,6 +130,7 @@ def short(made: Site, part: Part) -> None:
     _watched(made)
     for number, kind in enumerate(SHORT_KINDS):
         _strike(made, part, kind, number)
+    made.wait_for_added()
     _watched(made)
     time.sleep(8.0)
     _beside_hogs(made, part, 20.0)
@@ -153,8 +155,6 @@ def _watched(made: Site) -> None:
 
 
 def _strike(made: Site, part: Part, kind: str, number: int, *, is_raw: bool = False) -> None:
-    if not is_raw:
-        until(lambda: all(made.is_heard(node) for node in made.nodes), "all nodes are heard")
     struck = strike(made, kind, number, is_raw=is_raw)
     _said(struck)
     part.struck.append(struck)

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,7 @@ from platformops.store.records import Store
 PROJECT = Path(__file__).resolve().parents[1]
 CPUS = 2
 LOOK_S = 0.02
+SETTLE_S = 12.0
 PROBE = "platformops.on_ray.probe"
 
 
@@ -46,6 +48,8 @@ class Site:
         arguments = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100_000_000}
         self._cluster = Cluster(initialize_head=True, head_node_args={**arguments, "temp_dir": str(home.root / "r")})
         self.nodes: dict[str, Any] = {}
+        self.joined_at: dict[str, float] = {}
+        self._adding: threading.Thread | None = None
         os.environ["RAY_ADDRESS"] = self._cluster.address
         ray.init(
             address=self._cluster.address, namespace="platformops", log_to_driver=False, logging_level="ERROR",
@@ -57,8 +61,22 @@ class Site:
     def add(self) -> str:
         """One raylet more; its id."""
         node = self._cluster.add_node(num_cpus=CPUS, object_store_memory=100_000_000)
-        self.nodes[node.node_id] = node
+        self.nodes[node.node_id], self.joined_at[node.node_id] = node, time.monotonic()
         return str(node.node_id)
+
+    def add_soon(self) -> None:
+        """One raylet more, while others are broken."""
+        self.wait_for_added()
+        self._adding = threading.Thread(target=self.add, daemon=True)
+        self._adding.start()
+
+    def wait_for_added(self) -> None:
+        if self._adding is not None:
+            self._adding.join(timeout=120)
+
+    def is_settled(self, node: str) -> bool:
+        """Whether it is heard, and has been there for longer than a node is let off its silence."""
+        return time.monotonic() - self.joined_at[node] > SETTLE_S and self.is_heard(node)
 
     def raylet(self, node: str) -> psutil.Process:
         return psutil.Process(self.nodes[node].all_processes["raylet"][0].process.pid)
@@ -127,6 +145,7 @@ class Site:
     def close(self) -> None:
         import ray
 
+        self.wait_for_added()
         for node in self.nodes:
             with contextlib.suppress(psutil.Error):
                 self.raylet(node).send_signal(signal.SIGCONT)

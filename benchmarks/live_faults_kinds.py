@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from benchmarks.live_faults_cluster import LOOK_S, Site, processes_of
+from benchmarks.live_faults_cluster import LOOK_S, Site, processes_of, until
 from benchmarks.live_faults_jobs import Running
 from platformops.health.drills import Wanted, false_actions
 from platformops.health.nodes import NODES
@@ -110,17 +110,23 @@ UNHURT = frozenset({"kill_probe"})
 
 
 def strike(made: Site, kind: str, number: int, *, is_raw: bool) -> Struck:
-    """One fault on a node that runs a job of its own; the cluster is whole again afterwards."""
+    """One fault on a node that runs a job of its own; where that ends the node, another one is on its way."""
     fault = FAULTS[kind]
-    node = next(iter(made.nodes))
+    node = next(iter(made.nodes)) if is_raw else _heard(made)
     job = Running(made, node, number, is_raw=is_raw)
     with job.watch if kind == "hung_rank" and not is_raw else contextlib.nullcontext():
         struck = _struck(made, kind, node, job, is_raw=is_raw)
     job.end()
     if fault.ends_node:
         made.remove(node)
-        made.add()
+        made.add_soon()
     return struck
+
+
+def _heard(made: Site) -> str:
+    """A node that is watched; one that has just joined is not condemned yet."""
+    until(lambda: any(made.is_settled(node) for node in list(made.nodes)), "a node is heard")
+    return next(node for node in list(made.nodes) if made.is_settled(node))
 
 
 def _struck(made: Site, kind: str, node: str, job: Running, *, is_raw: bool) -> Struck:
