@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +26,8 @@ from platformops.store.records import Store
 PROJECT = Path(__file__).resolve().parents[1]
 CPUS = 2
 LOOK_S = 0.02
+SETTLE_S = 12.0
+PROBE = "platformops.on_ray.probe"
 
 
 class Site:
@@ -45,6 +48,8 @@ class Site:
         arguments = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100_000_000}
         self._cluster = Cluster(initialize_head=True, head_node_args={**arguments, "temp_dir": str(home.root / "r")})
         self.nodes: dict[str, Any] = {}
+        self.joined_at: dict[str, float] = {}
+        self._adding: threading.Thread | None = None
         os.environ["RAY_ADDRESS"] = self._cluster.address
         ray.init(
             address=self._cluster.address, namespace="platformops", log_to_driver=False, logging_level="ERROR",
@@ -56,11 +61,55 @@ class Site:
     def add(self) -> str:
         """One raylet more; its id."""
         node = self._cluster.add_node(num_cpus=CPUS, object_store_memory=100_000_000)
-        self.nodes[node.node_id] = node
+        self.nodes[node.node_id], self.joined_at[node.node_id] = node, time.monotonic()
         return str(node.node_id)
+
+    def add_soon(self) -> None:
+        """One raylet more, while others are broken."""
+        self.wait_for_added()
+        self._adding = threading.Thread(target=self.add, daemon=True)
+        self._adding.start()
+
+    def wait_for_added(self) -> None:
+        if self._adding is not None:
+            self._adding.join(timeout=120)
+
+    def is_settled(self, node: str) -> bool:
+        """Whether it is heard, and has been there for longer than a node is let off its silence."""
+        return time.monotonic() - self.joined_at[node] > SETTLE_S and self.is_heard(node)
 
     def raylet(self, node: str) -> psutil.Process:
         return psutil.Process(self.nodes[node].all_processes["raylet"][0].process.pid)
+
+    def probe(self, node: str) -> psutil.Process | None:
+        """None while there is none."""
+        with contextlib.suppress(psutil.Error):
+            raylet = str(self.raylet(node).pid)
+            for process in psutil.process_iter(["cmdline"]):
+                with contextlib.suppress(psutil.Error):
+                    if PROBE in (process.info["cmdline"] or []) and process.environ().get("RAY_RAYLET_PID") == raylet:
+                        return process
+        return None
+
+    def end_probe(self, node: str) -> None:
+        """It is gone on return."""
+        probe = self.probe(node)
+        if probe is not None:
+            probe.kill()
+            psutil.wait_procs([probe], timeout=5)
+
+    def controller_pid(self) -> int:
+        from platformops.on_ray.actors import ask, running
+        from platformops.on_ray.controller import NAME
+
+        return int(ask(NAME, running(NAME).pid.remote(), 60.0))  # type: ignore[union-attr]
+
+    def remove(self, node: str) -> None:
+        """Whatever is left of it ends."""
+        for process in processes_of(self, node):
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        del self.nodes[node]
 
     def record(self, node: str) -> NodeRecord | None:
         entry = self.store.get(NODES + node)
@@ -69,6 +118,11 @@ class Site:
     def is_dead(self, node: str) -> bool:
         record = self.record(node)
         return record is not None and record.is_dead
+
+    def has_ended(self, node: str, pid: int) -> bool:
+        """Whether the controller has decided that this worker is ended."""
+        record = self.record(node)
+        return record is not None and any(killed.pid == pid for killed in record.killed)
 
     def told(self, node: str) -> tuple[Decision, ...]:
         return explain(self.store, node)
@@ -91,12 +145,23 @@ class Site:
     def close(self) -> None:
         import ray
 
+        self.wait_for_added()
         for node in self.nodes:
             with contextlib.suppress(psutil.Error):
                 self.raylet(node).send_signal(signal.SIGCONT)
         ray.shutdown()
         self._cluster.shutdown()
         self.store.close()
+
+
+def processes_of(made: Site, node: str) -> list[psutil.Process]:
+    """The raylet, everything below it, and its probe: what a machine that dies takes with it."""
+    probe = made.probe(node)
+    found = [probe] if probe else []
+    with contextlib.suppress(psutil.Error):
+        raylet = made.raylet(node)
+        found = [raylet, *raylet.children(recursive=True), *found]
+    return found
 
 
 @contextlib.contextmanager

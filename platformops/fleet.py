@@ -33,10 +33,12 @@ from platformops.health.nodes import (
     GUARD,
     LEARNT,
     NODES,
+    POLICIES,
     WISHES,
     Learnt,
     Member,
     NodeRecord,
+    Policy,
     Wish,
     Wished,
     guard_from,
@@ -45,6 +47,8 @@ from platformops.health.nodes import (
     learnt_json,
     node_from,
     node_json,
+    policy_from,
+    strictest,
     wish_from,
 )
 from platformops.health.records import ChannelAnswer, LivenessVerdict
@@ -76,6 +80,10 @@ class FleetPorts(Protocol):
         """What probes said since the last call."""
         ...
 
+    def waiting(self) -> Sequence[JsonObject]:
+        """`{"name", "team", "since", "reason"}` of each gang that waits for room."""
+        ...
+
     def answers(self) -> Sequence[tuple[str, ChannelAnswer]]:
         """What came of second channels since the last call."""
         ...
@@ -96,7 +104,7 @@ class FleetPorts(Protocol):
 
     def drain(self, node: str, reason: str) -> None: ...
 
-    def avoid(self, nodes: Sequence[str], suspects: Sequence[str]) -> None: ...
+    def avoid(self, nodes: Sequence[str], suspects: Sequence[str], rates_per_s: Mapping[str, float]) -> None: ...
 
     def checkpoint(self, node: str, at: float) -> None: ...
 
@@ -113,6 +121,7 @@ class FleetController:
         self._guard = guard_from(guard.value) if guard else Guard()
         self._learnt = learnt_from(learnt.value) if learnt else Learnt(Record(clock.now()))
         self._wishes: Mapping[str, Wished] = {}
+        self._policy = Policy()
         self._members: Mapping[str, Member] = {}
         self._turned_at = clock.now()
         self._wishes_at = self._status_at = self._listed_at = self._decided_at = -math.inf
@@ -144,7 +153,8 @@ class FleetController:
             record = self._records.get(node)
             hazard = hazard_per_s(record.history, prior, now) if record else prior.mean_per_s
             was_beating = record is not None and not record.is_dead and now - record.placed_at > SILENT_PROBE_S
-            self._watch.add(node, hazard, now, beating=record.incarnation if record and was_beating else None)
+            beating = record.incarnation if record and was_beating else None
+            self._watch.add(node, hazard, now, beating=beating, cpus=members[node].cpus)
         self._watch.keep_only(living)
 
     def _hear(self, now: float) -> tuple[LivenessVerdict, ...]:
@@ -176,8 +186,16 @@ class FleetController:
         if now - self._wishes_at >= WISHES_EVERY_S:
             self._wishes_at = now
             self._wishes = {e.key.removeprefix(WISHES): wish_from(e.value) for e in self._store.scan(WISHES)}
+            self._policy = self._policy_now()
         views = {n: self._watch.view(n, now) for n, m in members.items() if m.is_alive}
-        return Seen(members, self._records, views, self._wishes, verdicts, self._guard, self._learnt, self.epoch)
+        kept = self._guard, self._learnt, self.epoch, self._policy
+        return Seen(members, self._records, views, self._wishes, verdicts, *kept)
+
+    def _policy_now(self) -> Policy:
+        """Of the systems that are up, or about to be."""
+        down = {e.value["name"] for e in self._store.scan("system/") if e.value["wanted"] == "down"}
+        found = {e.key.removeprefix(POLICIES): policy_from(e.value) for e in self._store.scan(POLICIES)}
+        return strictest(policy for name, policy in found.items() if name not in down)
 
     def _commit(self, decided: Decided) -> None:
         """All that changed, or nothing: a verdict that was not kept was not made."""
@@ -219,8 +237,8 @@ class FleetController:
                 self._ports.retire(node, reason)
             case Drain(node=node, reason=reason):
                 self._ports.drain(node, reason)
-            case Avoid(nodes=nodes, suspects=suspects):
-                self._ports.avoid(nodes, suspects)
+            case Avoid(nodes=nodes, suspects=suspects, rates_per_s=rates_per_s):
+                self._ports.avoid(nodes, suspects, rates_per_s)
             case Checkpoint(node=node, at=at):
                 self._ports.checkpoint(node, at)
             case _:
@@ -232,14 +250,16 @@ class FleetController:
         rows: list[Json] = [self._row(n, decided, members[n], now) for n in sorted(members) if n in decided.records]
         guard = decided.guard
         breaker = guard.opened_because if guard.opened_at is not None else ""
-        return {"at": now, "epoch": self.epoch, "nodes": rows, "problems": list(problems), "breaker": breaker}
+        status: JsonObject = {"at": now, "epoch": self.epoch, "nodes": rows, "problems": list(problems)}
+        return {**status, "breaker": breaker, "waiting": list(self._ports.waiting())}
 
     def _row(self, node: str, decided: Decided, member: Member, now: float) -> JsonObject:
         record, risk, choice = decided.records[node], decided.risks.get(node), decided.choices.get(node)
         wished = self._wishes.get(node, Wished())
         view = self._watch.view(node, now) if member.is_alive else None
         is_cordoned = wished.wish in (Wish.CORDONED, Wish.DRAINED) or record.remedy in AWAY
-        reasons: list[Json] = [t.words for t in (risk.terms if risk else ()) if abs(t.log_odds) > 0.05]
+        slow: list[Json] = [view.slow.words] if view and view.slow else []
+        reasons: list[Json] = slow + [t.words for t in (risk.terms if risk else ()) if abs(t.log_odds) > 0.05]
         return {
             "id": node,
             "address": record.address,

@@ -29,7 +29,7 @@ As = Annotated[str, typer.Option("--as", metavar="NAME", help="Who wishes it, fo
 
 
 def observed(store: Store, now: float) -> JsonObject:
-    """`{"nodes", "seen_s_ago", "is_current", "problems", "breaker"}` as the controller reported last."""
+    """`{"nodes", "seen_s_ago", "is_current", "problems", "breaker", "waiting"}` as the controller reported last."""
     entry = store.get(OBSERVED)
     value = entry.value if entry else {}
     at = value.get("at")
@@ -40,6 +40,7 @@ def observed(store: Store, now: float) -> JsonObject:
         "is_current": age_s is not None and age_s <= SILENT_AFTER_S,
         "problems": value.get("problems") or [],
         "breaker": value.get("breaker") or "",
+        "waiting": rows(value.get("waiting")) if age_s is not None and age_s <= SILENT_AFTER_S else [],
     }
 
 

@@ -31,7 +31,8 @@ def status(json_: AsJson = False) -> None:
 
 
 def seen(store: Store, now: float) -> JsonObject:
-    """`{"systems", "nodes", "controller"}`; wishes come from the store, the rest from what the controller saw last."""
+    """`{"systems", "nodes", "waiting", "controller"}`: wishes from the store, the rest as the controller saw it."""
+    from platformops.cli import nodes as watched
     from platformops.cli.endpoint import endpoint_of
     from platformops.delivery.documents import system_from
 
@@ -53,7 +54,8 @@ def seen(store: Store, now: float) -> JsonObject:
         endpoint = endpoint_of(store, name) if is_current and wish.wanted == "up" else None
         systems.append({**row, "endpoint": endpoint})
     nodes = _with_health(store, _rows(entry.value.get("nodes") if entry and is_current else None), now)
-    return {"systems": systems, "nodes": nodes, "controller": controller}
+    waiting = watched.observed(store, now)["waiting"]
+    return {"systems": systems, "nodes": nodes, "waiting": waiting, "controller": controller}
 
 
 def _with_health(store: Store, nodes: list[JsonObject], now: float) -> list[JsonObject]:
@@ -103,6 +105,8 @@ def _print(document: JsonObject) -> None:
     for system in systems:
         if system.get("reason"):
             say(f"{system['name']}: {system['reason']}")
+    for one in _rows(document["waiting"]):
+        say(f"{one['name']} of {one['team']} waits for room: {one['reason']}")
     live = next((s["name"] for s in systems if s["state"] == "live"), None)
     next_step(f"platformops predict {live} IMAGE" if live else "platformops up configs/digits.yaml")
 

@@ -89,6 +89,7 @@ def brought_live(ran: Ran, s: Session, port: int, wish: Wish, written: tuple[Pat
     address = ensure_serving(s, port)
     key_file = ensure_key(system, s.where, s.store, s.clock)
     remember_recipe(ran, s, wish, written)
+    remember_policy(ran, s)
     asked = release(ran, s, wish)
     return Live(asked.rollout, f"{address}/{system}/predict", str(key_file), asked.waiting)
 
@@ -109,6 +110,17 @@ def remember_recipe(ran: Ran, s: Session, wish: Wish, written: tuple[Path, Seque
         spec.system, str(file.absolute()), tuple(overrides), wish.environment, variables, spec.watch.retrain,
         duration_s(spec.watch.cooldown),
     )))  # fmt: skip
+
+
+def remember_policy(ran: Ran, s: Session) -> None:
+    """What the spec lets node health do to the nodes that its system runs on."""
+    from platformops.health.nodes import POLICIES, Policy, policy_json
+    from platformops.spec.conditions import percent
+    from platformops.store.records import Put
+
+    spec = ran.planned.spec
+    policy = Policy(spec.health.drain == "expected_cost", percent(spec.health.budget))
+    s.store.commit([Put(POLICIES + spec.system, policy_json(policy), expect=None)])
 
 
 def print_live_json(ran: Ran, live: Live | None) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from statistics import median
 
 from platformops.delivery.records import Decision
 from platformops.health.calibration import Decided as Outcome
@@ -16,7 +17,7 @@ from platformops.health.calibration import learn_outcomes, trust
 from platformops.health.fold import Condition, Observation, Transition, fold
 from platformops.health.guard import Fleet, Guard, Order, Ruling, rule
 from platformops.health.hazard import NodeHistory, watched
-from platformops.health.nodes import Killed, Learnt, Member, NodeRecord, Wish, Wished
+from platformops.health.nodes import Killed, Learnt, Member, NodeRecord, Policy, Wish, Wished
 from platformops.health.records import LivenessState, LivenessVerdict
 from platformops.health.remedy import LEAST_THRESHOLD, Choice, Prices, Remedy, Suspicion, Workload, acts_from, choose
 from platformops.health.risk import Risk
@@ -40,8 +41,10 @@ within 5 min, and a network or a shared disk that hiccups is back sooner than th
 FIRST_S = 7.0
 """The first to look ill waits so long for the others: their readings may be five seconds older."""
 CLOSED = frozenset({NodeState.PROBATION, NodeState.BARRED})
+DOUBTFUL = frozenset({NodeState.SUSPECT, NodeState.UNHEALTHY})
 AWAY = frozenset({Remedy.CORDON, Remedy.MOVE, Remedy.DRAIN})
 LEAD_KEPT = 100
+UNUSUAL_RATIO, MOST_CERTAIN = 2.0, 0.99
 CHECKPOINT_EVERY_S = 60.0
 """Between two that are asked of the same node; what is not written by then is no remedy any more."""
 ASKED_FOR_S = 10.0
@@ -76,6 +79,8 @@ class Avoid:
 
     nodes: tuple[str, ...]
     suspects: tuple[str, ...] = ()
+    rates_per_s: Mapping[str, float] = field(default_factory=dict)
+    """Failures to expect of a node: `""` for the usual one, and each that is well above it by its id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,7 @@ class Seen:
     guard: Guard
     learnt: Learnt
     epoch: int
+    policy: Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +159,9 @@ class _Turn:
         risk = self._risk(node, view)
         work, prices = self.stakes(member)
         offered = work if self._now - record.checkpoint_at >= CHECKPOINT_EVERY_S else replace(work, checkpoint_s=None)
-        choice = choose(Suspicion(risk.actionable), offered, prices)
+        slow = view.slow if view is not None else None
+        drag = (slow.drag_ratio, self._now - slow.since) if slow else (0.0, 0.0)
+        choice = choose(Suspicion(risk.actionable, drag_ratio=drag[0], slow_for_s=drag[1]), offered, prices)
         record = self._learn(record, risk, is_dead=dead)
         wished = self._seen.wishes.get(node, Wished())
         seen = Observation(
@@ -163,6 +171,8 @@ class _Turn:
             has_passed_burn_in=_is_heard(view),
             is_pardoned=wished.wish is Wish.PARDONED and wished.at > record.condition.since,
             held=self._held(record.condition),
+            slow=slow.words if slow else "",
+            is_too_slow=slow is not None and choice.remedy in AWAY,
             why=why or (risk.terms[0].words if risk.terms and risk.terms[0].log_odds > 0.0 else ""),
         )
         folded = fold(record.condition, seen, self._now, subject=f"node {node}")
@@ -191,7 +201,10 @@ class _Turn:
             gang = member.gang
             slots = max(work.slots, gang.slots)
             work = replace(work, slots=slots, unsaved_s=gang.unsaved_s, checkpoint_s=gang.checkpoint_s)
-        return work, Prices(HORIZON_S, node_slots=round(member.cpus) or 1, free_slots=round(member.free_cpus))
+        has_others = any(node != member.id for _, node in self._rooms)
+        promised, free = round(member.cpus) or 1, round(member.free_cpus)
+        may_drain = self._seen.policy.may_drain
+        return work, Prices(HORIZON_S, node_slots=promised, free_slots=free, has_others=has_others, may_drain=may_drain)
 
     def _acts_from(self, member: Member) -> float:
         """From which probability the node itself is to lose anything: a checkpoint, which costs it nothing, is asked
@@ -282,13 +295,13 @@ class _Turn:
             return replace(record, remedy=Remedy.WAIT, is_refused=False, reason=moved.reason, is_forgiven=forgiven)
         if moved.after is NodeState.HEALTHY and record.remedy is not Remedy.WAIT:
             self._say(record.id, f"{record.remedy.value} is over", moved.reason, risk)
-            if not record.drill:
+            if not record.drill and record.remedy in AWAY:
                 self._learnt = replace(self._learnt, remedies=self._learnt.remedies + 1)
             record = replace(record, remedy=Remedy.WAIT, remedy_at=self._now)
         return replace(record, is_refused=False, reason=moved.reason)
 
     def _died(self, record: NodeRecord, before: NodeState) -> None:
-        learnt, had = self._learnt, record.remedy is not Remedy.WAIT
+        learnt, had = self._learnt, record.remedy in AWAY
         foreseen = had or before is NodeState.UNHEALTHY
         lead_s = (*learnt.lead_s, self._now - record.remedy_at)[-LEAD_KEPT:] if had else learnt.lead_s
         self._learnt = replace(
@@ -314,10 +327,14 @@ class _Turn:
         return replace(record, checkpoint_at=self._now)
 
     def _remedied(self, record: NodeRecord, choice: Choice, view: View | None) -> NodeRecord:
-        """An unhealthy node gets the remedy of least cost, if the guard lets it."""
-        if record.condition.state is not NodeState.UNHEALTHY or record.remedy is not Remedy.WAIT:
+        """An unhealthy node gets the remedy of least cost, if the guard lets it; one that is only slow is weighed down,
+        which takes nothing from it, and loses more when that costs less."""
+        if view is None or choice.remedy in (Remedy.WAIT, Remedy.CHECKPOINT, record.remedy):
             return record
-        if choice.remedy in (Remedy.WAIT, Remedy.CHECKPOINT) or view is None:
+        state, is_mild = record.condition.state, record.remedy in (Remedy.WAIT, Remedy.WEIGH_DOWN)
+        if not (state is NodeState.UNHEALTHY and is_mild) and not (
+            state is NodeState.SUSPECT and choice.remedy is Remedy.WEIGH_DOWN
+        ):
             return record
         order = Order(record.id, choice.remedy, self._seen.epoch, self._now)
         ruling = self._ruling(order, is_drill=bool(record.drill))
@@ -392,7 +409,8 @@ class _Turn:
         heard = sum(map(_is_heard, self._seen.views.values()))
         used = sum(m.cpus - m.free_cpus for n, m in self._seen.members.items() if n in self._living)
         largest = max((self._seen.members[n].cpus for n in self._living), default=1.0) or 1.0
-        return Fleet(len(self._living), len(self._usable), max(1, round(used / largest + 0.49)), heard)
+        needed, budget = max(1, round(used / largest + 0.49)), self._seen.policy.budget_ratio
+        return Fleet(len(self._living), len(self._usable), needed, heard, budget_ratio=budget)
 
     def _actions(self) -> list[Action]:
         actions: list[Action] = []
@@ -401,8 +419,15 @@ class _Turn:
         closed = tuple(n for n in sorted(self._living) if self._is_closed(n))
         # Where no other node is left, work on a doubtful one is better than none.
         open_nodes = [n for n in sorted(self._living) if n not in closed and not self._records[n].is_dead]
-        suspects = tuple(n for n in open_nodes if self._records[n].condition.state is NodeState.SUSPECT)
-        return [*actions, Avoid(closed if open_nodes else (), suspects)]
+        suspects = tuple(n for n in open_nodes if self._records[n].condition.state in DOUBTFUL)
+        return [*actions, Avoid(closed if open_nodes else (), suspects, self._rates_per_s())]
+
+    def _rates_per_s(self) -> Mapping[str, float]:
+        """By what is seen of each now, in two digits: what differs by less is not worth telling everybody."""
+        chances = {n: min(risk.actionable, MOST_CERTAIN) for n, risk in self._risks.items() if n in self._living}
+        rates = {n: float(f"{-math.log1p(-chance) / HORIZON_S:.1e}") for n, chance in chances.items()}
+        usual = median(rates.values()) if rates else 0.0
+        return {"": usual, **{n: rate for n, rate in sorted(rates.items()) if rate > UNUSUAL_RATIO * usual}}
 
     def _actions_for(self, node: str) -> list[Action]:
         record, member, view = self._records[node], self._seen.members[node], self._seen.views.get(node)

@@ -25,6 +25,7 @@ class Wanted(Enum):
     WORKER_ENDED = "the worker ended, the node left alone"
     NEW_CONTROLLER = "a new controller, the node left alone"
     LEFT_ALONE = "nothing: it is over soon, and heard again"
+    WEIGHED_DOWN = "new work goes elsewhere, the node left in its place"
     AVOIDED = "no new work, by the remedy of least cost"
     BARRED = "kept out after its third return, until a person looks"
     DEAD = "dead, and the cluster told"
@@ -46,7 +47,7 @@ DRILLS: Mapping[str, Drill] = {
     "worker": Drill("a worker process is held still", Wanted.WORKER_ENDED, 10.0),
     "controller": Drill("the controller is killed", Wanted.NEW_CONTROLLER, 60.0),
     "stall": Drill("the controller is held still for 20 s", Wanted.LEFT_ALONE, 80.0),
-    "slow": Drill("it has a twentieth of a processor for 25 s", Wanted.LEFT_ALONE, 45.0, ends_node=True),
+    "slow": Drill("it has a twentieth of a processor", Wanted.WEIGHED_DOWN, 45.0, ends_node=True),
     "leak": Drill("a process takes the memory that it has", Wanted.AVOIDED, 60.0, ends_node=True),
     "fill": Drill("a file takes its disk", Wanted.AVOIDED, 60.0, ends_node=True),
     "blip": Drill("its network is cut for 3 s", Wanted.LEFT_ALONE, 20.0),
@@ -57,9 +58,16 @@ DRILLS: Mapping[str, Drill] = {
 }
 """In the order in which they are held: what ends the node comes after what leaves it as it was."""
 
+IN_FORCE: Mapping[Wanted, frozenset[Remedy]] = {
+    Wanted.WEIGHED_DOWN: frozenset({Remedy.WEIGH_DOWN}),
+    Wanted.AVOIDED: AWAY,
+}
 ANSWERS: Mapping[Wanted, frozenset[str]] = {
     Wanted.WORKER_ENDED: frozenset({Remedy.RESTART_WORKER.value}),
-    Wanted.AVOIDED: frozenset({r.value for r in AWAY} | {f"{s.value} -> unhealthy" for s in NodeState}),
+    Wanted.WEIGHED_DOWN: frozenset({Remedy.WEIGH_DOWN.value}),
+    Wanted.AVOIDED: frozenset(
+        {r.value for r in {*AWAY, Remedy.WEIGH_DOWN}} | {f"{s.value} -> unhealthy" for s in NodeState}
+    ),
     Wanted.BARRED: frozenset(f"{s.value} -> {after}" for s in NodeState for after in ("dead", "barred")),
     Wanted.DEAD: frozenset(f"{s.value} -> dead" for s in NodeState),
 }
@@ -108,9 +116,9 @@ def is_answered(wanted: Wanted, before: Sight, now: Sight, struck_at: float) -> 
             return now.epoch > before.epoch and not record.is_dead
         case Wanted.LEFT_ALONE:
             is_heard = now.heard_s_ago is not None and now.heard_s_ago < HEARD_WITHIN_S
-            return is_heard and now.seen_at > struck_at and not record.is_dead and record.remedy not in AWAY
-        case Wanted.AVOIDED:
-            return record.remedy in AWAY
+            return is_heard and now.seen_at > struck_at and not record.is_dead and record.remedy is Remedy.WAIT
+        case Wanted.WEIGHED_DOWN | Wanted.AVOIDED:
+            return record.remedy in IN_FORCE[wanted]
         case Wanted.BARRED:
             return record.condition.state is NodeState.BARRED
         case Wanted.DEAD:

@@ -40,6 +40,10 @@ class Observation:
     is_pardoned: bool = False
     held: str = ""
     """Why it is not condemned yet, however ill it looks: others fell ill with it, or may do so in a moment."""
+    slow: str = ""
+    """Why it is slow, though it works; empty where it is not."""
+    is_too_slow: bool = False
+    """To let go on what runs there costs more than to move it."""
     why: str = ""
     """The strongest evidence, for the transition's reason."""
 
@@ -110,6 +114,10 @@ def _worse(state: NodeState, seen: Observation) -> tuple[NodeEvent, str] | None:
         return (E.SUSPECTED, seen.held) if state is S.HEALTHY else None
     if state is not S.UNHEALTHY and is_ill:
         return E.CONDEMNED, f"fails with {seen.probability:.1%}, acting pays from {seen.acts_from:.1%}{said}"
+    if state is not S.UNHEALTHY and seen.is_too_slow:
+        return E.CONDEMNED, f"slow for longer than a move of its work costs: {seen.slow}"
+    if state is S.HEALTHY and seen.slow:
+        return E.SUSPECTED, f"slow: {seen.slow}"
     if state is S.HEALTHY and seen.probability >= SUSPECT_RATIO * seen.acts_from:
         return (
             E.SUSPECTED,
@@ -156,7 +164,7 @@ def _fade(condition: Condition, now: float) -> Condition:
 
 
 def _calm(condition: Condition, seen: Observation, now: float) -> Condition:
-    is_calm = not seen.is_dead and seen.probability < CALM_RATIO * seen.acts_from
+    is_calm = not seen.is_dead and not seen.slow and seen.probability < CALM_RATIO * seen.acts_from
     if is_calm == (condition.calm_since is not None):
         return condition
     return replace(condition, calm_since=now if is_calm else None)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 
 from platformops.health.calibration import Bin, Record
 from platformops.health.fold import Condition
-from platformops.health.guard import Guard
+from platformops.health.guard import BUDGET_RATIO, Guard
 from platformops.health.hazard import NodeHistory
 from platformops.health.remedy import Remedy
 from platformops.health.states import NodeState
@@ -16,6 +16,7 @@ from platformops.store.records import Json, JsonObject
 
 NODES, WISHES = "node/", "wish/"
 GUARD, LEARNT = "health/guard", "health/learnt"
+POLICIES = "health/policy/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,21 @@ class Wished:
     wish: Wish = Wish.NONE
     who: str = ""
     at: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the `health` section of a system's spec lets the platform do to the nodes that it runs on."""
+
+    may_drain: bool = True
+    budget_ratio: float = BUDGET_RATIO
+    """Of the nodes, that may lose their place within half an hour."""
+
+
+def strictest(policies: Iterable[Policy]) -> Policy:
+    """Systems share nodes: what one of them forbids is done to none. Without any, as if a spec said nothing."""
+    found = list(policies) or [Policy()]
+    return Policy(all(p.may_drain for p in found), min(p.budget_ratio for p in found))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +177,14 @@ def wish_json(wished: Wished) -> JsonObject:
 
 def wish_from(value: JsonObject) -> Wished:
     return Wished(Wish(value["wish"]), str(value["who"]), _number(value["at"]))
+
+
+def policy_json(policy: Policy) -> JsonObject:
+    return asdict(policy)
+
+
+def policy_from(value: JsonObject) -> Policy:
+    return Policy(value["may_drain"] is True, _number(value["budget_ratio"]))
 
 
 def guard_json(guard: Guard) -> JsonObject:

@@ -14,6 +14,8 @@ class Remedy(Enum):
     WAIT = "wait"
     CHECKPOINT = "checkpoint now"
     RESTART_WORKER = "restart worker"
+    WEIGH_DOWN = "weigh down"
+    """New work goes there only where there is no better place; what runs there goes on."""
     CORDON = "cordon"
     MOVE = "move"
     DRAIN = "drain"
@@ -60,6 +62,9 @@ class Suspicion:
     """Nodes on which the same version shows the same evidence."""
     version_cost_slot_s: float = 0.0
     """Cost of serving a bad version for the rest of the horizon."""
+    drag_ratio: float = 0.0
+    """The node works, and loses this share of its time."""
+    slow_for_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,10 @@ class Prices:
     repair_s: float = 1800.0
     """How long a drained node is away."""
     roll_back_slot_s: float = 60.0
+    may_drain: bool = True
+    """Nobody who runs something there has forbidden it."""
+    has_others: bool = True
+    """Another node takes new work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +108,16 @@ def choose(suspicion: Suspicion, work: Workload, prices: Prices = Prices()) -> C
         cordon      p (W + D + R) G + A        move        (C + M) G + A + p x relapse of a node not repaired
         drain       (C + M) G + A for longer, and a repaired node
         restart     (W + R) G, against a whole horizon G that hangs
+        weigh down  as to wait, with a tenth of the new work, and A of half of the free slots for as long as it is slow
         roll back   its price, against that of serving a bad version
+
+    A slow node, which loses a share of its time, adds that share of what runs and of what will be started there. How
+    long it stays slow nobody knows: it is taken to last as long again as it has lasted, so that what is lost before a
+    move is at most what the move costs (ski rental: Karlin et al., Algorithmica 3, 1988; used for slow trainings by
+    Greyhound, USENIX ATC 2025).
     """
     costs = _costs(suspicion, work, prices)
-    excluded = _excluded(suspicion, work)
+    excluded = _excluded(suspicion, work, prices)
     possible = {r: c for r, c in costs.items() if r not in excluded}
     ranked = dict(sorted(possible.items(), key=lambda item: (item[1], _ORDER[item[0]])))
     best, cost = next(iter(ranked.items()))
@@ -116,7 +131,7 @@ def acts_from(work: Workload, prices: Prices = Prices()) -> float:
     All costs are lines in p, so each crosses that of waiting once.
     """
     at_0, at_1 = (_costs(Suspicion(p), work, prices) for p in (0.0, 1.0))
-    excluded = _excluded(Suspicion(0.0), work)
+    excluded = _excluded(Suspicion(0.0), work, prices)
     crossings = [1.0]
     for remedy in at_0:
         gain = (at_1[Remedy.WAIT] - at_0[Remedy.WAIT]) - (at_1[remedy] - at_0[remedy])
@@ -125,6 +140,8 @@ def acts_from(work: Workload, prices: Prices = Prices()) -> float:
     return min(max(min(crossings), LEAST_THRESHOLD), 1.0)
 
 
+LAST_RESORT_RATIO = 0.1
+"""Of new work that goes to a node that is weighed down all the same."""
 LEAST_THRESHOLD = 0.005
 """Below this no calibration is good enough to act on."""
 _ORDER = {remedy: i for i, remedy in enumerate(Remedy)}
@@ -142,14 +159,19 @@ def _costs(suspicion: Suspicion, work: Workload, prices: Prices) -> dict[Remedy,
     again = (work.unsaved_s + work.restart_s) * slots
     pause = ((work.checkpoint_s or 0.0) + work.move_s) * slots + suspicion.worker * again
     absence = prices.idle_ratio * prices.node_slots * prices.horizon_s
+    rest_s = min(suspicion.slow_for_s, prices.horizon_s)
+    slow, slow_fresh = (suspicion.drag_ratio * rest_s * n for n in (slots, prices.free_slots / 2.0))
+    stop, idle = (work.checkpoint_s or 0.0) * slots, prices.idle_ratio * prices.free_slots
+    weighed = LAST_RESORT_RATIO * slow_fresh + idle * rest_s / 2.0
     return {
-        Remedy.WAIT: p * (lost + down + fresh) + stuck + version,
-        Remedy.CHECKPOINT: (work.checkpoint_s or 0.0) * slots + p * (lost_after + down + fresh) + stuck + version,
-        Remedy.RESTART_WORKER: again + p * (lost_after + down + fresh) + version,
-        Remedy.CORDON: p * (lost + down) + prices.idle_ratio * prices.free_slots * prices.horizon_s + stuck + version,
-        Remedy.MOVE: pause + absence + p * _relapse(work, prices) + version,
+        Remedy.WAIT: p * (lost + down + fresh) + stuck + version + slow + slow_fresh,
+        Remedy.CHECKPOINT: stop + p * (lost_after + down + fresh) + stuck + version + slow + slow_fresh,
+        Remedy.RESTART_WORKER: again + p * (lost_after + down + fresh) + version + slow + slow_fresh,
+        Remedy.WEIGH_DOWN: p * (lost + down + LAST_RESORT_RATIO * fresh) + stuck + version + slow + weighed,
+        Remedy.CORDON: p * (lost + down) + stuck + version + slow + idle * prices.horizon_s,
+        Remedy.MOVE: pause + absence + p * _relapse(work, prices) + version + slow_fresh,
         Remedy.DRAIN: pause + absence * (1.0 + prices.repair_s / prices.horizon_s) + version,
-        Remedy.ROLL_BACK: p * (lost + down + fresh) + stuck + prices.roll_back_slot_s,
+        Remedy.ROLL_BACK: p * (lost + down + fresh) + stuck + prices.roll_back_slot_s + slow + slow_fresh,
     }
 
 
@@ -172,22 +194,30 @@ def _relapse(work: Workload, prices: Prices) -> float:
     return (work.detection_s + work.restart_s) * prices.node_slots
 
 
-def _excluded(suspicion: Suspicion, work: Workload) -> dict[Remedy, str]:
+def _excluded(suspicion: Suspicion, work: Workload, prices: Prices) -> dict[Remedy, str]:
     reasons: dict[Remedy, str] = {}
-    if work.slots and not work.has_spare:
-        reasons[Remedy.MOVE] = reasons[Remedy.DRAIN] = "no healthy node has room for its work"
-    elif suspicion.worker > suspicion.node:
-        reasons[Remedy.MOVE] = reasons[Remedy.DRAIN] = "the evidence points at a worker, not at the node"
+    if stays := _why_it_stays(suspicion, work, prices):
+        reasons[Remedy.MOVE] = reasons[Remedy.DRAIN] = stays
     if not work.slots:
         idle = "nothing runs on it"
         reasons |= {r: idle for r in (Remedy.MOVE, Remedy.CHECKPOINT, Remedy.RESTART_WORKER)}
     if work.slots and work.checkpoint_s is None:
         reasons[Remedy.CHECKPOINT] = "its work has no checkpoints"
+    if suspicion.drag_ratio == 0.0 or not prices.has_others:
+        reasons[Remedy.WEIGH_DOWN] = "it is not slow" if prices.has_others else "no other node takes new work"
     if suspicion.worker == 0.0:
         reasons[Remedy.RESTART_WORKER] = "nothing speaks against a worker"
     if suspicion.bad_nodes_of_version < 2:
         reasons[Remedy.ROLL_BACK] = "the evidence does not follow one version across two nodes"
     return reasons
+
+
+def _why_it_stays(suspicion: Suspicion, work: Workload, prices: Prices) -> str:
+    if not prices.may_drain:
+        return "the spec of a system that runs here says `health: {drain: never}`"
+    if work.slots and not work.has_spare:
+        return "no healthy node has room for its work"
+    return "the evidence points at a worker, not at the node" if suspicion.worker > suspicion.node else ""
 
 
 def _reason(best: Remedy, ranked: Mapping[Remedy, float], suspicion: Suspicion, work: Workload) -> str:
@@ -198,5 +228,7 @@ def _reason(best: Remedy, ranked: Mapping[Remedy, float], suspicion: Suspicion, 
         what += f", one of its workers is at fault with {suspicion.worker:.1%}"
     if suspicion.version:
         what += f", its model version with {suspicion.version:.1%}"
+    if suspicion.drag_ratio:
+        what += f", loses {suspicion.drag_ratio:.0%} of its time for {suspicion.slow_for_s:.0f} s now"
     at_stake = f"{work.slots} slots with {work.unsaved_s:.0f} s unsaved" if work.slots else "nothing runs on it"
     return f"{best.value}: {what}; {at_stake}; expected {ranked[best]:,.0f} slot-seconds{beside}"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 CPU_BUSY, CPU_STEAL, CPU_STALL = "cpu_busy_ratio", "cpu_steal_ratio", "cpu_stall_ratio"
+CPU_THROTTLED, CPU_GRANTED = "cpu_throttled_ratio", "cpu_granted"
 MEMORY_AVAILABLE, MEMORY_STALL, SWAP_USED = "memory_available_ratio", "memory_stall_ratio", "swap_used_ratio"
 DISK_FREE, INODES_FREE, IO_STALL, FSYNC = "disk_free_ratio", "inodes_free_ratio", "io_stall_ratio", "fsync_s"
 NETWORK_ERRORS, FILE_HANDLES, CLOCK_STEP = "network_errors", "file_handles_ratio", "clock_step_s"
@@ -23,6 +24,9 @@ class Counters:
     cpu_steal: int = 0
     cpu_total: int = 0
     network_errors: int = 0
+    quota_periods: int = 0
+    """In which the node's processes ran under a quota; `quota_spent` of them before their end."""
+    quota_spent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +44,16 @@ class Texts:
     """Of the control group that bounds the node's memory, as `group_used` and `group_stat`."""
     group_used: str = ""
     group_stat: str = ""
+    quota: str = ""
+    """Microseconds of processor and those of the period that they are for; of the group that bounds its processor."""
+    quota_stat: str = ""
 
 
 def counters(texts: Texts) -> Counters:
     busy, steal, total = _cpu(texts.stat)
-    return Counters(busy, steal, total, _network_errors(texts.net_dev))
+    quota = dict(line.partition(" ")[::2] for line in texts.quota_stat.splitlines())
+    periods, spent = (int(quota.get(name, "0")) for name in ("nr_periods", "nr_throttled"))
+    return Counters(busy, steal, total, _network_errors(texts.net_dev), periods, spent)
 
 
 def readings(texts: Texts, before: Counters) -> Mapping[str, float | None]:
@@ -53,10 +62,13 @@ def readings(texts: Texts, before: Counters) -> Mapping[str, float | None]:
     passed = now.cpu_total - before.cpu_total
     memory = _kilobytes(texts.meminfo)
     cpu_some, _ = _pressure(texts.pressure_cpu)
+    periods = now.quota_periods - before.quota_periods
     return {
         CPU_BUSY: (now.cpu_busy - before.cpu_busy) / passed if passed > 0 else None,
         CPU_STEAL: (now.cpu_steal - before.cpu_steal) / passed if passed > 0 else None,
         CPU_STALL: cpu_some,
+        CPU_THROTTLED: (now.quota_spent - before.quota_spent) / periods if periods > 0 else None,
+        CPU_GRANTED: _granted(texts.quota),
         MEMORY_AVAILABLE: _memory_available(texts, memory),
         SWAP_USED: _used(memory.get("SwapFree"), memory.get("SwapTotal")),
         MEMORY_STALL: _pressure(texts.pressure_memory)[1],
@@ -137,6 +149,14 @@ def _memory_available(texts: Texts, memory: Mapping[str, float]) -> float | None
     spare = fields.get("total_inactive_file") or fields.get("inactive_file") or "0"
     left = (int(limit) - int(used) + int(spare)) / int(limit)
     return min(of_machine, max(0.0, left))
+
+
+def _granted(quota: str) -> float | None:
+    """Processors; None where nothing bounds them."""
+    fields = quota.split()
+    if len(fields) != 2 or not (fields[0].isdigit() and fields[1].isdigit()):
+        return None
+    return float(fields[0]) / float(fields[1])
 
 
 def _file_handles(text: str) -> float | None:

@@ -27,6 +27,7 @@ from platformops.health.signs import (
     NETWORK_SURPRISE,
     first_opinion,
 )
+from platformops.health.slowness import Slowness, drags, withheld_ratio
 from platformops.health.wire import RayletState, Report, Stopped
 
 PERSISTENT = 3
@@ -60,6 +61,9 @@ class _Heard:
         default_factory=lambda: GammaPoissonRate(prior_counts=0.5, prior_exposure=3600.0, half_life=DAY_S)
     )
     fsync: RobustEwma = field(default_factory=RobustEwma)
+    withheld: deque[float] = field(default_factory=lambda: deque(maxlen=PERSISTENT))
+    answers_s: deque[float] = field(default_factory=lambda: deque(maxlen=PERSISTENT))
+    slow: Slowness | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,7 @@ class View:
     readings: Mapping[str, float | None]
     stopped: tuple[Stopped, ...]
     raylet: RayletState
+    slow: Slowness | None = None
 
 
 class Watch:
@@ -87,15 +92,16 @@ class Watch:
         self._model = model or first_opinion()
         self._nodes: dict[str, _Heard | None] = {}
         self._hazards: dict[str, float] = {}
+        self._cpus: dict[str, float] = {}
         self._since: dict[str, float] = {}
         self._peers = PeerDeviation(far=8.0)
         self._compared_at = now
 
-    def add(self, node: str, hazard_per_s: float, now: float, *, beating: int | None) -> None:
+    def add(self, node: str, hazard_per_s: float, now: float, *, beating: int | None, cpus: float = 0.0) -> None:
         """Listen to `node`; adding it again sets its hazard. `beating` is the incarnation of the probe that an earlier
-        watch heard of it, None for none."""
+        watch heard of it, None for none; `cpus` what it promises."""
         is_new = node not in self._nodes
-        self._hazards[node] = hazard_per_s
+        self._hazards[node], self._cpus[node] = hazard_per_s, cpus
         self._liveness.add(node, hazard_per_day=hazard_per_s * DAY_S)
         if is_new:
             self._nodes[node], self._since[node] = None, now
@@ -104,7 +110,7 @@ class Watch:
 
     def keep_only(self, nodes: set[str]) -> None:
         for node in self._nodes.keys() - nodes:
-            del self._nodes[node], self._hazards[node], self._since[node]
+            del self._nodes[node], self._hazards[node], self._since[node], self._cpus[node]
             self._liveness.remove(node)
 
     def hear(self, reports: Sequence[Report], now: float) -> tuple[LivenessVerdict, ...]:
@@ -144,7 +150,9 @@ class Watch:
         belief = predict(heard.belief, hazard, now)
         risk = Risk(within_horizon(belief, hazard, HORIZON_S), HORIZON_S, prior, heard.terms)
         number = heard.incarnation, heard.sequence
-        return View(state, now - heard.at_s, watched_s, *number, risk, heard.readings, heard.stopped, heard.raylet)
+        return View(
+            state, now - heard.at_s, watched_s, *number, risk, heard.readings, heard.stopped, heard.raylet, heard.slow
+        )
 
     def _take(self, report: Report, now: float) -> None:
         beat = report.heartbeat
@@ -172,6 +180,7 @@ class Watch:
             else 0.0
             for name in worth
         }
+        heard.withheld.append(withheld_ratio(heard.readings, self._cpus[node]))
         heard.terms = self._model.judge(0.5, heard.readings).terms
         heard.belief = update(predict(heard.belief, self._hazards[node], now), lasting)
 
@@ -201,6 +210,18 @@ class Watch:
         slower = {a.subject: a.surprise for a in self._peers.add(signals) if a.value > a.expected}
         for node, heard in living.items():
             heard.readings[ANSWER_DEVIATION] = slower.get(node, 0.0)
+        self._find_slow(living, now)
+
+    def _find_slow(self, living: Mapping[str, _Heard], now: float) -> None:
+        for heard in living.values():
+            heard.answers_s.append(heard.readings.get(vitals.RAYLET_ANSWER) or 0.0)
+        found = drags(
+            {n: min(heard.withheld) for n, heard in living.items() if len(heard.withheld) == PERSISTENT},
+            {n: min(heard.answers_s) for n, heard in living.items() if len(heard.answers_s) == PERSISTENT},
+        )
+        for node, heard in living.items():
+            since = heard.slow.since if heard.slow else now
+            heard.slow = Slowness(found[node][0], since, found[node][1]) if node in found else None
 
 
 def _is_witnessed(heard: _Heard) -> bool:

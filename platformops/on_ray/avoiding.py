@@ -1,38 +1,48 @@
-"""Which nodes take no new work, known to every process of the cluster, and how a placement keeps off them."""
+"""What placements must know of nodes, told to every process of the cluster: which take no new work, which only where
+there is no better place, and how often each fails."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ray.experimental import internal_kv
+
+from platformops.store.records import JsonObject
 
 KEY, NAMESPACE = b"platformops/avoided", b"platformops"
 NODE_ID = "ray.io/node-id"
 """A label that Ray gives to every node."""
 
 
-def avoid(nodes: Sequence[str], suspects: Sequence[str]) -> None:
-    """From now on; what runs there already goes on."""
-    value = json.dumps({"closed": list(nodes), "suspect": list(suspects)}).encode()
+def avoid(nodes: Sequence[str], suspects: Sequence[str], rates_per_s: Mapping[str, float]) -> None:
+    """From now on; what runs there already goes on. `""` is the failure rate of a node that is not named."""
+    value = json.dumps({"closed": list(nodes), "suspect": list(suspects), "rates_per_s": dict(rates_per_s)}).encode()
     internal_kv._internal_kv_put(KEY, value, overwrite=True, namespace=NAMESPACE)
 
 
 def avoided() -> tuple[str, ...]:
     """Ids of nodes; none where nobody has said so, and for a process that is attached to no cluster."""
-    return _said("closed")
+    return tuple(_said().get("closed", ()))  # type: ignore[arg-type]  # as `avoid` wrote it
 
 
 def suspected() -> tuple[str, ...]:
     """Nodes that new work goes to only where there is no better place."""
-    return _said("suspect")
+    return tuple(_said().get("suspect", ()))  # type: ignore[arg-type]
 
 
-def _said(which: str) -> tuple[str, ...]:
+def hazards_per_s(nodes: Iterable[str]) -> Mapping[str, float]:
+    """Failures a second to expect of each node, by its past and by what is seen of it now; 0.0 where nobody says."""
+    rates: Mapping[str, float] = _said().get("rates_per_s", {})  # type: ignore[assignment]
+    return {node: rates.get(node, rates.get("", 0.0)) for node in nodes}
+
+
+def _said() -> JsonObject:
     if not internal_kv._internal_kv_initialized():
-        return ()
+        return {}
     said = internal_kv._internal_kv_get(KEY, namespace=NAMESPACE)
-    return tuple(json.loads(said)[which]) if said else ()
+    found: JsonObject = json.loads(said) if said else {}
+    return found
 
 
 def selector(nodes: Sequence[str]) -> dict[str, str]:

@@ -1,11 +1,12 @@
-"""How often a training writes a checkpoint: Young's interval, from what one costs and how often workers die."""
+"""How often a training writes a checkpoint: Young's interval, from what one costs, how often its workers died, and what
+node health expects of its nodes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from platformops.clock import Clock
-from platformops.scheduler.interval import young_s
+from platformops.scheduler.interval import mean_time_to_failure_s, young_s
 
 PRIOR_S = 600.0
 """Taken as one failure in so long before any was seen. Pessimistic, since a checkpoint of 30 ms each 6 s costs 0.5 %,
@@ -20,8 +21,11 @@ FIRST_S = 2.0
 class Cadence:
     """When the next checkpoint is due, for one process; it learns what one costs from each that was written."""
 
-    def __init__(self, clock: Clock, *, failures: int, request: Path | None = None) -> None:
-        self._clock, self._failures, self._request = clock, failures, request
+    def __init__(self, clock: Clock, *, failures: int, request: Path | None = None, hazard: Path | None = None) -> None:
+        """`request` is a file that changes when one is wanted now, `hazard` one that holds failures a second of the
+        nodes together and changes as that does."""
+        self._clock, self._failures, self._request, self._hazard = clock, failures, request, hazard
+        self._hazard_per_s = _number_in(hazard)
         self._requested, self._looked_at = _changed_at(request), clock.monotonic()
         self._began = self._saved_at = clock.monotonic()
         self._cost_s: float | None = None
@@ -34,6 +38,7 @@ class Cadence:
         if self._clock.monotonic() - self._looked_at < LOOK_S:
             return False
         self._looked_at = self._clock.monotonic()
+        self._hazard_per_s = _number_in(self._hazard)
         before, self._requested = self._requested, _changed_at(self._request)
         return self._requested != before
 
@@ -41,8 +46,8 @@ class Cadence:
         if self._cost_s is None:
             return FIRST_S
         trained_s = self._clock.monotonic() - self._began
-        between_s = (PRIOR_S + trained_s) / (1 + self._failures)
-        return min(LONGEST_S, young_s(self._cost_s, between_s))
+        of_workers = (1 + self._failures) / (PRIOR_S + trained_s)
+        return min(LONGEST_S, young_s(self._cost_s, mean_time_to_failure_s((of_workers, self._hazard_per_s))))
 
     def saved(self, cost_s: float) -> None:
         """The slowest one counts: a disk that was busy once is busy again."""
@@ -55,3 +60,11 @@ def _changed_at(file: Path | None) -> int:
         return file.stat().st_mtime_ns if file is not None else 0
     except OSError:
         return 0
+
+
+def _number_in(file: Path | None) -> float:
+    """0.0 where nobody has written one."""
+    try:
+        return float(file.read_text(encoding="utf-8")) if file is not None else 0.0
+    except (OSError, ValueError):
+        return 0.0

@@ -17,7 +17,8 @@ from platformops.apps.load import load_app
 from platformops.apps.prepared import SplitRows, write_dataset
 from platformops.apps.splits import SPLITS, Split
 from platformops.errors import BadInput, DataRefused
-from platformops.on_ray.avoiding import avoided, selector
+from platformops.on_ray.avoiding import selector
+from platformops.on_ray.gang_places import kept_off
 from platformops.on_ray.grouping import grouped
 from platformops.on_ray.read import RAW_ROWS, Packed, Reader, Reading, Written, unpack
 from platformops.on_ray.session import capacities
@@ -147,7 +148,7 @@ def _read(
         fn_constructor_args=(reader,),
         batch_size=1,
         num_cpus=ticket,
-        label_selector=selector(avoided()) or None,
+        label_selector=selector(kept_off({"CPU": ticket})) or None,
         compute=ray.data.ActorPoolStrategy(
             min_size=min(groups, slots_of(free, ticket)), max_size=groups, max_tasks_in_flight_per_actor=QUEUED
         ),

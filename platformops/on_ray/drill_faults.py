@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,16 +16,17 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from platformops.clock import SystemClock
 from platformops.errors import ClusterError
+from platformops.health.remedy import Remedy
 from platformops.on_ray import drill_places
 from platformops.on_ray.actors import ask, running
+from platformops.on_ray.control_groups import group_of, memory_texts
 from platformops.on_ray.controller import NAME
-from platformops.on_ray.memory_groups import group_of, memory_texts
 
 if TYPE_CHECKING:
     from platformops.on_ray.drilling import Victim
 
 START_S = 120.0
-STALL_S, SLOW_S, BLIP_S = 20.0, 25.0, 3.0
+STALL_S, SLOW_S, BLIP_S = 20.0, 60.0, 3.0
 LEFT_RATIO, HELD_RATIO = 0.006, 0.004
 """Of its memory, that a leak leaves to the node: below the second it gives some back, so that the kernel does not end
 it before anybody could see it."""
@@ -70,9 +72,13 @@ def stall_controller(victim: Victim) -> None:
 
 
 def slow(victim: Victim) -> None:
+    """Until it is weighed down; then it is fast again, as otherwise even its end would take its time."""
     drill_places.slow_down(victim.settled)
-    victim.clock.sleep(SLOW_S)
-    drill_places.speed_up(victim.settled)
+    try:
+        with suppress(ClusterError):  # that nothing came of it is for the score to say
+            victim.wait("it is weighed down", lambda: victim.record().remedy is Remedy.WEIGH_DOWN, SLOW_S)
+    finally:
+        drill_places.speed_up(victim.settled)
 
 
 def leak(victim: Victim) -> None:

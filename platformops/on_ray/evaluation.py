@@ -16,7 +16,8 @@ from platformops.apps.prepared import PreparedDataset, open_prepared
 from platformops.apps.splits import content_digest
 from platformops.errors import StageFailed
 from platformops.frameworks.torch import load_predictor
-from platformops.on_ray.avoiding import avoided, selector
+from platformops.on_ray.avoiding import selector
+from platformops.on_ray.gang_places import kept_off
 from platformops.on_ray.session import capacities
 from platformops.on_ray.tickets import task_cpus
 from platformops.store.records import JsonObject
@@ -82,7 +83,8 @@ def _predicted(
     app: str, root: Path, dataset: PreparedDataset, model: Path, progress: Callable[[float | None, str], None]
 ) -> Outputs:
     rows, classes = dataset.splits["test"].rows, len(dataset.classes)
-    free = capacities()
+    closed = kept_off({"CPU": task_cpus(capacities())})
+    free = capacities(but=closed)
     cpus = sum(int(n.cpus) for n in free)
     actors = max(1, min(cpus, rows // ROWS_AN_ACTOR))
     ranges = [{"start": i, "stop": min(i + BATCH_ROWS, rows)} for i in range(0, rows, BATCH_ROWS)]
@@ -95,7 +97,7 @@ def _predicted(
         batch_size=1,
         num_cpus=task_cpus(free),
         compute=ray.data.ActorPoolStrategy(size=actors),
-        label_selector=selector(avoided()) or None,
+        label_selector=selector(closed) or None,
     )
     outputs = np.full((rows, classes), np.nan, dtype=np.float32)
     done = 0

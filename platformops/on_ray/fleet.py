@@ -25,7 +25,7 @@ from platformops.on_ray.answering import Answer, Question
 from platformops.on_ray.hands import RPC_TIMEOUT_S, Hands, RayHands
 from platformops.on_ray.turning import CrankThread
 from platformops.store.open import open_store
-from platformops.store.records import Store
+from platformops.store.records import JsonObject, Store
 
 TICK_S = 0.25
 TABLE_S = 1.0
@@ -49,19 +49,23 @@ class RayFleet:
         self._addresses: dict[str, Any] = {}
         self._servers: Mapping[str, tuple[str, int]] = {}
         self._table: Sequence[Member] = ()
+        self._waiting: Sequence[JsonObject] = ()
         self._threads = ThreadPoolExecutor(CALLS, "fleet")
         self._asking: dict[str, Future[None]] = {}
         self._answers: queue.SimpleQueue[tuple[str, ChannelAnswer]] = queue.SimpleQueue()
         self._placing: dict[tuple[str, int], object] = {}
         self._asked_at: dict[tuple[str, ...], float] = {}
         self._called: dict[tuple[str, ...], Future[None]] = {}
-        self._avoided: tuple[tuple[str, ...], tuple[str, ...]] | None = None
+        self._avoided: tuple[tuple[str, ...], tuple[str, ...], Mapping[str, float]] | None = None
         self._ended = threading.Event()
         self.refresh()
         threading.Thread(target=self._refresh_always, name="nodes", daemon=True).start()
 
     def members(self) -> Sequence[Member]:
         return self._table
+
+    def waiting(self) -> Sequence[JsonObject]:
+        return self._waiting
 
     def reports(self) -> Sequence[Report]:
         found: list[Report] = []
@@ -113,12 +117,12 @@ class RayFleet:
     def drain(self, node: str, reason: str) -> None:
         self._call(("drain", node), lambda: self._hands.drain(node, reason))
 
-    def avoid(self, nodes: Sequence[str], suspects: Sequence[str]) -> None:
-        wanted = (tuple(nodes), tuple(suspects))
+    def avoid(self, nodes: Sequence[str], suspects: Sequence[str], rates_per_s: Mapping[str, float]) -> None:
+        wanted = tuple(nodes), tuple(suspects), dict(rates_per_s)
         if self._avoided != wanted:
             self._asked_at.pop(("avoid",), None)
         self._avoided = wanted
-        self._call(("avoid",), lambda: self._hands.avoid(nodes, suspects))
+        self._call(("avoid",), lambda: self._hands.avoid(nodes, suspects, rates_per_s))
 
     def checkpoint(self, node: str, at: float) -> None:
         self._call(("checkpoint", node), lambda: self._hands.checkpoint(node, at))
@@ -132,6 +136,7 @@ class RayFleet:
         """Ray's table as it is now; it stays as it was while the GCS does not answer."""
         with suppress(ClusterError):
             self._table, self._servers = self._hands.table()
+            self._waiting = self._hands.waiting()
 
     def _refresh_always(self) -> None:
         while not self._ended.wait(TABLE_S):

@@ -10,7 +10,7 @@ import json
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 
@@ -19,8 +19,11 @@ from ray.experimental import internal_kv
 
 from platformops.clock import Clock
 from platformops.health.nodes import Gang
+from platformops.on_ray.avoiding import hazards_per_s
 from platformops.on_ray.pulse import beats_in
 from platformops.on_ray.stuck import Beat, Section
+from platformops.scheduler.interval import is_worth_changing
+from platformops.scheduler.records import Job
 
 NAMESPACE = b"platformops"
 PREFIX, ASKED = "platformops/gang/", b"platformops/checkpoint"
@@ -37,6 +40,11 @@ def request_file(beats: Path) -> Path:
     return beats / "checkpoint-now"
 
 
+def hazard_file(beats: Path) -> Path:
+    """Failures a second to expect of the nodes of the gang together."""
+    return beats / "hazard"
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """Of one training."""
@@ -47,6 +55,9 @@ class Account:
     slots: int
     unsaved_s: float
     checkpoint_s: float
+    team: str = ""
+    uses: Mapping[str, float] = field(default_factory=dict)
+    """Resource -> amount, of all ranks."""
 
     def gang(self) -> Gang:
         return Gang(self.slots, self.unsaved_s, self.checkpoint_s)
@@ -65,10 +76,12 @@ def account_of(beats: Sequence[Beat], *, number: int, unsaved_s: float) -> Accou
 class GangTeller:
     """While it is entered, tells of the training whose ranks beat in `folder`, and hands it what is asked of it."""
 
-    def __init__(self, name: str, folder: Path, clock: Clock) -> None:
-        self._key, self._folder, self._clock = f"{PREFIX}{name}".encode(), folder, clock
+    def __init__(self, job: Job, folder: Path, clock: Clock) -> None:
+        self._key, self._folder, self._clock = f"{PREFIX}{job.name}".encode(), folder, clock
+        self._team, self._uses = job.team, {r: job.num_tasks * amount for r, amount in job.needs.items()}
         self._saved, self._saved_at = "", clock.monotonic()
         self._number, self._asked_at = 0, clock.now()
+        self._hazard_per_s = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="gang")
 
@@ -94,11 +107,21 @@ class GangTeller:
         if account is None:
             self._saved_at = self._clock.monotonic()  # before the first beat there is nothing to lose
             return
-        _put(self._key, account)
+        _put(self._key, replace(account, team=self._team, uses=self._uses))
+        self._tell_hazard(account.nodes)
         asked_at = max((at for node, at in asked().items() if node in account.nodes), default=0.0)
         if asked_at > self._asked_at:
             self._asked_at = asked_at
             request_file(self._folder).write_text(str(asked_at), encoding="utf-8")
+
+    def _tell_hazard(self, nodes: Sequence[str]) -> None:
+        """The gang stops when any of its nodes fails, so that their rates add up."""
+        hazard_per_s = sum(hazards_per_s(nodes).values())
+        if is_worth_changing(self._hazard_per_s, hazard_per_s):
+            self._hazard_per_s = hazard_per_s
+            aside = self._folder / "hazard-aside"
+            aside.write_text(repr(hazard_per_s), encoding="utf-8")
+            aside.replace(hazard_file(self._folder))
 
     def _run(self) -> None:
         while not self._ended.wait(LOOK_S):
@@ -115,17 +138,17 @@ class GangReader:
 
     def by_node(self) -> Mapping[str, Gang]:
         """Where several train on one node, the one that would lose most."""
-        accounts = sorted(self._fresh(_accounts()), key=lambda a: a.slots * a.unsaved_s)
-        return {node: account.gang() for account in accounts for node in account.nodes}
+        found = sorted(self._fresh(accounts()), key=lambda a: a.slots * a.unsaved_s)
+        return {node: account.gang() for account in found for node in account.nodes}
 
-    def _fresh(self, accounts: Mapping[str, Account]) -> list[Account]:
+    def _fresh(self, told: Mapping[str, Account]) -> list[Account]:
         now = self._clock.monotonic()
         before = self._seen
         self._seen = {
             key: before[key] if key in before and before[key][0] == account.number else (account.number, now)
-            for key, account in accounts.items()
+            for key, account in told.items()
         }
-        return [account for key, account in accounts.items() if now - self._seen[key][1] < STALE_S]
+        return [account for key, account in told.items() if now - self._seen[key][1] < STALE_S]
 
 
 def ask_for_checkpoint(node: str, at: float) -> None:
@@ -142,7 +165,8 @@ def asked() -> Mapping[str, float]:
     return json.loads(said) if said else {}
 
 
-def _accounts() -> Mapping[str, Account]:
+def accounts() -> Mapping[str, Account]:
+    """Of every training that told one, by key; the last one of a dead driver is among them."""
     found = {}
     for key in internal_kv._internal_kv_list(PREFIX.encode(), namespace=NAMESPACE):
         if said := internal_kv._internal_kv_get(key, namespace=NAMESPACE):

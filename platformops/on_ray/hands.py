@@ -14,10 +14,12 @@ from platformops.clock import Clock
 from platformops.errors import ClusterError
 from platformops.health.nodes import Member
 from platformops.on_ray import avoiding
+from platformops.on_ray.gang_line import LineReader
 from platformops.on_ray.gangs import GangReader, ask_for_checkpoint
 from platformops.on_ray.probing import begin_probe
 from platformops.on_ray.session import HEAD
 from platformops.pipeline.modules import PLATFORM_ROOT
+from platformops.store.records import JsonObject
 
 RPC_TIMEOUT_S = 10.0
 DRILL_LABEL = "platformops/drill"
@@ -35,6 +37,10 @@ class Hands(Protocol):
         """Every node that Ray knows, and where the servers of the living ones are."""
         ...
 
+    def waiting(self) -> Sequence[JsonObject]:
+        """`{"name", "team", "since", "reason"}` of each gang that waits for room."""
+        ...
+
     def begin_probe(self, node: str, incarnation: int, key: bytes, controller: Address, server: Address) -> object:
         """Returns at once; `failure` takes what it returned."""
         ...
@@ -47,7 +53,7 @@ class Hands(Protocol):
 
     def drain(self, node: str, reason: str) -> None: ...
 
-    def avoid(self, nodes: Sequence[str], suspects: Sequence[str]) -> None: ...
+    def avoid(self, nodes: Sequence[str], suspects: Sequence[str], rates_per_s: Mapping[str, float]) -> None: ...
 
     def checkpoint(self, node: str, at: float) -> None: ...
 
@@ -56,7 +62,7 @@ class RayHands:
     """Implements `Hands` on the cluster that this process is attached to."""
 
     def __init__(self, clock: Clock) -> None:
-        self._gangs = GangReader(clock)
+        self._gangs, self._line = GangReader(clock), LineReader(clock)
 
     def table(self) -> tuple[Sequence[Member], Mapping[str, Address]]:
         try:
@@ -68,6 +74,12 @@ class RayHands:
         members = [_member(n, free.get(n["NodeID"], {}), n["NodeID"] in draining, n["NodeID"] == home) for n in nodes]
         members = [replace(m, gang=gangs.get(m.id)) for m in members]
         return members, {n["NodeID"]: (n["NodeManagerAddress"], n["NodeManagerPort"]) for n in nodes if n["Alive"]}
+
+    def waiting(self) -> Sequence[JsonObject]:
+        return [
+            {"name": w.job.name, "team": w.job.team, "since": w.job.submitted_at, "reason": w.reason}
+            for w in self._line.waiting()
+        ]
 
     def begin_probe(self, node: str, incarnation: int, key: bytes, controller: Address, server: Address) -> object:
         try:
@@ -90,8 +102,8 @@ class RayHands:
     def drain(self, node: str, reason: str) -> None:
         _drain(node, reason)
 
-    def avoid(self, nodes: Sequence[str], suspects: Sequence[str]) -> None:
-        avoiding.avoid(nodes, suspects)
+    def avoid(self, nodes: Sequence[str], suspects: Sequence[str], rates_per_s: Mapping[str, float]) -> None:
+        avoiding.avoid(nodes, suspects, rates_per_s)
 
     def checkpoint(self, node: str, at: float) -> None:
         ask_for_checkpoint(node, at)

@@ -15,7 +15,7 @@ import socket
 import sys
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from platformops.clock import Clock, SystemClock
@@ -24,9 +24,9 @@ from platformops.health.records import Heartbeat
 from platformops.health.vitals import Counters, ProcessStat, Texts, process_stat
 from platformops.health.wire import LONGEST_BYTES, Order, RayletState, Report, Stopped, order_from, report_bytes
 from platformops.on_ray.answering import Answer, Question
+from platformops.on_ray.control_groups import group_of, memory_texts, quota_texts, text_of
 from platformops.on_ray.disk_check import DiskCheck
 from platformops.on_ray.gpus import DRIVER, Gpus, gpu_readings, gpus_of_this_node
-from platformops.on_ray.memory_groups import group_of, memory_texts, text_of
 from platformops.on_ray.priority import go_first
 
 PERIOD_S = 1.0
@@ -73,7 +73,7 @@ class Probe:
         self._question = Question(*given.raylet)
         self._raylet = _stat(given.raylet_pid)
         self._ended = _end_of(given.raylet_pid)
-        self._group = group_of(given.raylet_pid)
+        self._groups = group_of(given.raylet_pid, "memory"), group_of(given.raylet_pid, "cpu")
         self._number = self._sequence = 0
         self._counters: Counters | None = None
         self._offset_s = clock.now() - clock.monotonic()
@@ -146,7 +146,7 @@ class Probe:
         return RayletState.ANSWERS if self._question.wait(0.8 * PERIOD_S) is Answer.ANSWERED else RayletState.SILENT
 
     def _sample(self) -> Mapping[str, float | None]:
-        texts = _texts(self._group)
+        texts = _texts(*self._groups)
         before, self._counters = self._counters, vitals.counters(texts)
         offset_s, before_s = self._clock.now() - self._clock.monotonic(), self._offset_s
         self._offset_s = offset_s
@@ -184,9 +184,12 @@ def run(given: Assignment, clock: Clock) -> None:
             probe.obey(due_s)
 
 
-def _texts(group: Path | None) -> Texts:
+def _texts(memory: Path | None, processor: Path | None) -> Texts:
     names = ("stat", "meminfo", "net/dev", "sys/fs/file-nr", "pressure/cpu", "pressure/memory", "pressure/io")
-    return Texts(*(text_of(PROC / name) for name in names), *(memory_texts(group) if group else ()))
+    limit, used, stat = memory_texts(memory) if memory else ("", "", "")
+    quota, quota_stat = quota_texts(processor) if processor else ("", "")
+    whole = Texts(*(text_of(PROC / name) for name in names))
+    return replace(whole, group_limit=limit, group_used=used, group_stat=stat, quota=quota, quota_stat=quota_stat)
 
 
 def _stat(pid: int) -> ProcessStat | None:

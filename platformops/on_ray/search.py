@@ -20,7 +20,8 @@ from platformops.apps.prepared import open_prepared
 from platformops.clock import SystemClock
 from platformops.errors import StageFailed, UserError
 from platformops.frameworks.torch import fit
-from platformops.on_ray.avoiding import avoided, selector
+from platformops.on_ray.avoiding import selector
+from platformops.on_ray.gang_places import kept_off
 from platformops.on_ray.priority import give_way
 from platformops.on_ray.session import nodes
 from platformops.on_ray.training_worker import model_params
@@ -50,7 +51,7 @@ def search(
         tune.with_parameters(
             run_trial, app=app, root=str(root), dataset=str(dataset_directory), base=base.model_dump(mode="json")
         ),
-        _resources(avoided()),
+        _resources(kept_off({"CPU": CPUS_A_TRIAL})),
     )
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     folder = scratch / "search"

@@ -27,8 +27,9 @@ from platformops.gateway.served import limits_of
 from platformops.home import Home
 from platformops.on_ray import defects, replica
 from platformops.on_ray.autoscaling import ITEMS, QUEUED
-from platformops.on_ray.avoiding import avoided, selector
+from platformops.on_ray.avoiding import selector
 from platformops.on_ray.calls import Origin, Row
+from platformops.on_ray.gang_places import kept_off
 from platformops.on_ray.priority import go_first
 from platformops.on_ray.rehearsal import Probed
 from platformops.spec.types import ServeSpec
@@ -134,7 +135,11 @@ def application(revision: Revision, home: Home) -> serve.Application:
     low, high = revision.replicas_min, revision.replicas_max
     options: dict[str, Any] = {
         "name": REPLICA,
-        "ray_actor_options": {"num_cpus": limits.cpus, "runtime_env": {"env_vars": ONE_LOOP}, **_kept_off()},
+        "ray_actor_options": {
+            "num_cpus": limits.cpus,
+            "runtime_env": {"env_vars": ONE_LOOP},
+            **_kept_off(limits.cpus, high),
+        },
         "max_ongoing_requests": CALLS_PER_REPLICA,
         "health_check_period_s": HEALTH_PERIOD_S,
         "health_check_timeout_s": HEALTH_TIMEOUT_S,
@@ -151,9 +156,10 @@ def application(revision: Revision, home: Home) -> serve.Application:
     return bound
 
 
-def _kept_off() -> dict[str, Any]:
-    """Nodes that take no new work when the revision is deployed are none of its replicas', for as long as it lives."""
-    closed = avoided()
+def _kept_off(cpus: float, replicas: int) -> dict[str, Any]:
+    """Nodes that take no new work when the revision is deployed are none of its replicas', for as long as it lives; nor
+    are those that are slow or suspect then, as long as all of its replicas have room elsewhere."""
+    closed = kept_off({"CPU": cpus}, replicas)
     return {"label_selector": selector(closed)} if closed else {}
 
 

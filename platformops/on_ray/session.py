@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import ray
@@ -133,9 +133,9 @@ def on_this_machine() -> dict[str, float]:
     return {name: SLIVER for name in resources if name.startswith("node:") and name != HEAD}
 
 
-def capacities() -> list[Capacity]:
-    """What the nodes have and what is free of it, for decisions about layout."""
-    return [Capacity(n.cpus, n.gpus, n.free_cpus) for n in nodes()]
+def capacities(*, but: Sequence[str] = ()) -> list[Capacity]:
+    """What the nodes have and what is free of it, for decisions about layout; some of them left out."""
+    return [Capacity(n.cpus, n.gpus, n.free_cpus) for n in nodes() if n.node_id not in but]
 
 
 def _job_environment() -> dict[str, str]:

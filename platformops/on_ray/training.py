@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import math
 import os
@@ -21,6 +22,7 @@ from ray.experimental import internal_kv
 from platformops.apps.prepared import PreparedDataset, open_prepared
 from platformops.clock import SystemClock
 from platformops.errors import PlatformError, StageFailed
+from platformops.on_ray.gang_line import RayLine
 from platformops.on_ray.gang_places import gang, node_views, wait_for_room
 from platformops.on_ray.gangs import GangTeller
 from platformops.on_ray.keeping_off import KeepOff
@@ -72,8 +74,9 @@ def train(
     dataset = open_prepared(dataset_directory)
     model_params(dataset, settings)
     layout = layout_for(dataset, settings)
-    job = gang(name, _resources(layout), layout.num_workers)
-    wait_for_room(job, node_views, SystemClock(), progress)
+    clock = SystemClock()
+    job = gang(name, _resources(layout), layout.num_workers, team=_team(), now=clock.now())
+    wait_for_room(job, node_views, RayLine(clock), clock, progress)
     progress(None, f"starting {layout.num_workers} worker(s), {layout.threads} thread(s) each: {layout.reason}")
     order = TrainingOrder(
         app=app,
@@ -90,7 +93,7 @@ def train(
     os.environ.update(ENVIRONMENT)
     try:
         watch = StuckWatch(Path(order.beats), SystemClock(), partial(_tell_ended, progress))
-        with _News(order.news_key, progress), watch, GangTeller(name, Path(order.beats), SystemClock()):
+        with _News(order.news_key, progress), watch, GangTeller(job, Path(order.beats), clock):
             _fit_on_cluster(order, layout, settings.max_failures, scratch / "ray", f"{name}-{time.time_ns()}")
     except StageFailed:
         # A Train controller that was killed leaves its placement group held for as long as this job lives: the next
@@ -98,6 +101,11 @@ def train(
         ray.shutdown()
         raise
     return _summary(output)
+
+
+def _team() -> str:
+    """With whom the cluster is shared: `PLATFORMOPS_TEAM`, or the person who runs this."""
+    return os.environ.get("PLATFORMOPS_TEAM") or getpass.getuser()
 
 
 def _tell_ended(progress: Callable[[float | None, str], None], said: str, stack: str) -> None:

@@ -26,7 +26,7 @@ from platformops.frameworks.torch import fit, save_model
 from platformops.on_ray import spares
 from platformops.on_ray.cadence import Cadence
 from platformops.on_ray.checkpoints import make_room, newest_verified, write_checkpoint
-from platformops.on_ray.gangs import request_file
+from platformops.on_ray.gangs import hazard_file, request_file
 from platformops.on_ray.priority import give_way
 from platformops.on_ray.pulse import Pulse
 from platformops.on_ray.stuck import Section
@@ -134,7 +134,9 @@ class _Saver:
 
     def __init__(self, folder: Path, beats: Path, world: World, pulse: Pulse) -> None:
         self._folder, self._world, self._pulse, self._clock = folder, world, pulse, SystemClock()
-        self._cadence = Cadence(self._clock, failures=pulse.groups - 1, request=request_file(beats))
+        self._cadence = Cadence(
+            self._clock, failures=pulse.groups - 1, request=request_file(beats), hazard=hazard_file(beats)
+        )
 
     def is_due(self) -> bool:
         """Other ranks have nothing to write: they wait for rank 0 in their next common step."""

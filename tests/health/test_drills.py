@@ -28,6 +28,7 @@ ANSWERS = {
     Wanted.WORKER_ENDED: after(killed=(Killed(7, 7),)),
     Wanted.NEW_CONTROLLER: after(epoch=4),
     Wanted.LEFT_ALONE: after(),
+    Wanted.WEIGHED_DOWN: after(remedy=Remedy.WEIGH_DOWN),
     Wanted.AVOIDED: after(remedy=Remedy.CORDON),
     Wanted.BARRED: after(condition=Condition(NodeState.BARRED)),
     Wanted.DEAD: after(is_dead=True),

@@ -3,6 +3,7 @@
 import pytest
 
 from platformops.health.guard import BUDGET_WINDOW_S, Fleet, Guard, Order, budget, reset, rule
+from platformops.health.nodes import Policy, policy_from, policy_json, strictest
 from platformops.health.remedy import Remedy
 
 FLEET = Fleet(num_nodes=50, num_usable=50, num_needed=30, num_heard=50)
@@ -85,3 +86,10 @@ def test_waiting_is_always_allowed():
 
 def test_the_same_decision_has_the_same_key():
     assert drain("n1").key == drain("n1").key != drain("n1", epoch=2).key
+
+
+def test_of_several_systems_the_strictest_counts_and_a_policy_is_read_as_it_was_written():
+    lenient, strict = Policy(budget_ratio=0.3), Policy(may_drain=False, budget_ratio=0.2)
+    assert strictest([lenient, strict]) == Policy(may_drain=False, budget_ratio=0.2)
+    assert strictest([]) == Policy()
+    assert policy_from(policy_json(strict)) == strict

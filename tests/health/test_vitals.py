@@ -68,3 +68,15 @@ def test_a_process_is_read_whatever_it_is_called(name):
 @pytest.mark.parametrize("text", ["", "17 (cut", "17 (cut) R 1"])
 def test_a_process_that_is_gone_meanwhile_is_none(text):
     assert process_stat(text) is None
+
+
+@pytest.mark.parametrize(("quota", "granted"), [("5000 100000", 0.05), ("max 100000", None), ("-1 100000", None)])
+def test_a_quota_is_told_in_processors_and_the_share_of_its_periods_that_ran_out(quota, granted):
+    before = counters(Texts(quota_stat="nr_periods 10\nnr_throttled 4\nthrottled_time 99\n"))
+    found = readings(Texts(quota=quota, quota_stat="nr_periods 30\nnr_throttled 19\nthrottled_time 999\n"), before)
+    assert found["cpu_granted"] == granted
+    assert found["cpu_throttled_ratio"] == pytest.approx(0.75)
+    assert (
+        readings(Texts(quota=quota, quota_stat="nr_periods 10\nnr_throttled 4\n"), before)["cpu_throttled_ratio"]
+        is None
+    )

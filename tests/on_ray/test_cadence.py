@@ -37,6 +37,23 @@ def test_failures_make_checkpoints_come_more_often():
     assert len(rough) > 2 * len(calm)
 
 
+def test_a_hazard_of_its_nodes_that_rises_makes_checkpoints_come_more_often_at_once(tmp_path):
+    clock, hazard = ManualClock(0.0), tmp_path / "hazard"
+    cadence = Cadence(clock, failures=0, hazard=hazard)
+    cadence.saved(0.1)
+    clock.sleep(300.0)
+    calm_s = cadence.interval_s()
+    hazard.write_text("0.01")
+    clock.sleep(1.0)
+    cadence.is_due()
+    assert cadence.interval_s() == pytest.approx(young_s(0.1, 1 / (0.01 + 1 / 901.0)))
+    assert cadence.interval_s() < 0.5 * calm_s
+    hazard.write_text("")
+    clock.sleep(1.0)
+    cadence.is_due()
+    assert cadence.interval_s() == pytest.approx(calm_s, rel=0.01)
+
+
 def test_no_more_than_a_minute_is_ever_at_stake():
     clock = ManualClock(0.0)
     cadence = Cadence(clock, failures=0)

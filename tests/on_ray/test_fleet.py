@@ -40,6 +40,9 @@ class FakeHands:
         addresses = {n: ("127.0.0.1", self.servers[n][1]) for n, m in self.members.items() if m.is_alive}
         return list(self.members.values()), addresses
 
+    def waiting(self):
+        return [{"name": "train-1", "team": "ada", "since": 1.0, "reason": "room for 0 of 2"}]
+
     def begin_probe(self, node, incarnation, key, controller, server):
         given = {
             "node": node, "incarnation": incarnation, "key": key.hex(), "controller": controller, "site": [],
@@ -62,7 +65,7 @@ class FakeHands:
     def checkpoint(self, node, at):
         raise AssertionError("nothing is trained here")
 
-    def avoid(self, nodes, suspects):
+    def avoid(self, nodes, suspects, rates_per_s):
         self.avoided = tuple(nodes)
 
     def probe(self, node):

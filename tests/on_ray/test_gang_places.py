@@ -5,7 +5,7 @@ import pytest
 from platformops.clock import ManualClock
 from platformops.errors import ClusterError
 from platformops.on_ray.gang_places import PATIENCE_S, gang, off_limits, wait_for_room
-from platformops.scheduler.records import NodeView
+from platformops.scheduler.records import NodeView, Running
 
 CLOSED = NodeView("a", {"CPU": 8.0}, takes_work=False, why_not="closed by node health")
 SUSPECT = NodeView("b", {"CPU": 4.0}, is_suspect=True)
@@ -26,13 +26,35 @@ def test_a_suspect_node_is_taken_for_want_of_better_and_a_closed_one_never():
     assert off_limits(job(99), NODES) == ("a",)
 
 
+class FakeLine:
+    """Who else waits, and what runs; what was told of this one."""
+
+    def __init__(self, others=(), running=()):
+        self.jobs, self.uses, self.told, self.has_left = list(others), list(running), [], False
+
+    def tell(self, job, reason):
+        self.told.append(reason)
+
+    def leave(self, job):
+        self.has_left = True
+
+    def others(self, job):
+        return self.jobs
+
+    def running(self):
+        return self.uses
+
+
 def test_a_gang_waits_for_all_of_its_room_and_tells_once_why():
     clock, said = ManualClock(0.0), []
 
     def views():
         return NODES if clock.monotonic() > 20.0 else (CLOSED,)
 
-    wait_for_room(job(6), views, clock, lambda _, words: said.append(words))
+    line = FakeLine()
+    wait_for_room(job(6), views, line, clock, lambda _, words: said.append(words))
+    assert line.has_left
+    assert set(line.told) == {said[0].removeprefix("waits for room: ")}
     assert 20.0 < clock.monotonic() < 25.0
     assert len(said) == 1
     assert "room for 0 of 6" in said[0]
@@ -42,5 +64,36 @@ def test_a_gang_waits_for_all_of_its_room_and_tells_once_why():
 def test_a_gang_that_never_fits_is_given_up_with_the_reason():
     clock = ManualClock(0.0)
     with pytest.raises(ClusterError, match="room for 2 of 3"):
-        wait_for_room(job(3), lambda: (SOUND,), clock, lambda *_: None)
+        wait_for_room(job(3), lambda: (SOUND,), FakeLine(), clock, lambda *_: None)
     assert clock.monotonic() >= PATIENCE_S
+
+
+def asked_for(name, *, team="", at=0.0):
+    return gang(name, {"CPU": 1.0}, 2, team=team, now=at)
+
+
+def test_who_came_first_goes_first_and_the_other_says_why_it_waits():
+    first, second = asked_for("first", at=1.0), asked_for("second", at=2.0)
+    clock, line = ManualClock(10.0), FakeLine([first])
+
+    def views():
+        if clock.monotonic() > 300.0:  # the first has ended meanwhile
+            line.jobs.clear()
+        return (SOUND,)
+
+    wait_for_room(second, views, line, clock, lambda *_: None)
+    assert clock.monotonic() > 300.0, "longer than a gang is patient that waits for nothing"
+    assert "room for 0 of 2" in line.told[0]
+    wait_for_room(first, lambda: (SOUND,), FakeLine([second]), ManualClock(10.0), lambda *_: None)
+
+
+def test_a_team_that_uses_less_of_the_cluster_goes_first_and_a_long_wait_goes_before_that():
+    early, late = asked_for("early", team="ada", at=1.0), asked_for("late", team="bob", at=2.0)
+    running = [Running("ada", {"CPU": 4.0})]
+    clock = ManualClock(10.0)
+    wait_for_room(late, lambda: (SOUND,), FakeLine([early], running), clock, lambda *_: None)
+    assert clock.monotonic() == 10.0
+    clock = ManualClock(1_900.0)
+    recent = asked_for("late", team="bob", at=1_800.0)
+    wait_for_room(early, lambda: (SOUND,), FakeLine([recent], running), clock, lambda *_: None)
+    assert clock.monotonic() == 1_900.0

@@ -44,7 +44,8 @@ class FakeFleet:
         for number in range(num_nodes):
             member = Member(f"n{number}", f"10.0.0.{number}", True, is_head=number == 0, cpus=4.0, free_cpus=4.0)
             self.machines[member.id] = Machine(member, phase_s=number * 0.37 % 1.0)
-        self.asked, self.effects, self.avoided, self.queued, self.saved = [], [], (), [], {}
+        self.asked, self.effects, self.avoided, self.suspects, self.queued, self.saved = [], [], (), (), [], {}
+        self.rates_per_s = {}
 
     def __getitem__(self, node):
         return self.machines[node]
@@ -81,6 +82,9 @@ class FakeFleet:
             machine.incarnation = 0
         stopped = tuple(Stopped(pid, at, "ray::Worker", now - since) for (pid, at), since in machine.stopped.items())
         return [Report(beat, machine.raylet, readings, stopped)]
+
+    def waiting(self):
+        return []
 
     def answers(self):
         found, self.asked = self.asked, []
@@ -134,8 +138,9 @@ class FakeFleet:
             self.saved[node] = at
             self.effects.append(("checkpoint", node))
 
-    def avoid(self, nodes, suspects):
+    def avoid(self, nodes, suspects, rates_per_s):
         self.touch("avoid")
+        self.suspects, self.rates_per_s = tuple(suspects), rates_per_s
         if tuple(nodes) != self.avoided:
             self.avoided = tuple(nodes)
             self.effects.append(("avoid", tuple(nodes)))

@@ -8,9 +8,18 @@ import pytest
 from platformops.delivery.decisions import explain
 from platformops.errors import LeaseLost
 from platformops.fleet import FleetController
-from platformops.health.nodes import LEARNT, Gang, Member, Wish
+from platformops.health.nodes import LEARNT, POLICIES, Gang, Member, Policy, Wish, policy_json
 from platformops.health.remedy import Remedy
-from platformops.health.vitals import CPU_BUSY, DISK_FREE, MEMORY_AVAILABLE, MEMORY_STALL
+from platformops.health.vitals import (
+    CPU_BUSY,
+    CPU_GRANTED,
+    CPU_STEAL,
+    CPU_THROTTLED,
+    DISK_FREE,
+    MEMORY_AVAILABLE,
+    MEMORY_STALL,
+    RAYLET_ANSWER,
+)
 from platformops.health.wire import RayletState
 from tests.simulation.fleet_world import FleetWorld, Machine
 
@@ -149,6 +158,62 @@ def test_a_leaking_node_is_avoided_then_serves_probation_when_it_is_well_again()
     assert any("slot-seconds" in d.reason for d in explain(world.store, "n5"))
 
 
+SLOW = {CPU_THROTTLED: 1.0, CPU_GRANTED: 0.2}
+FAST = {CPU_THROTTLED: 0.0, CPU_GRANTED: None}
+
+
+@pytest.mark.parametrize("num_nodes", [2, 12])
+def test_a_slow_node_is_weighed_down_within_half_a_minute_and_takes_work_again_when_it_is_fast(num_nodes):
+    world = FleetWorld(num_nodes)
+    world.fleet["n1"].readings |= SLOW
+    assert world.until(lambda: world.fleet.suspects == ("n1",)) < 30.0
+    world.until(lambda: world.record("n1").remedy is Remedy.WEIGH_DOWN, limit_s=5.0)
+    assert world.state("n1") == "suspect"
+    assert world.told("n1") == ["weigh down", "healthy -> suspect"]
+    assert "5% of its processors" in explain(world.store, "n1")[1].reason
+    world.run(60)
+    world.fleet["n1"].readings |= FAST
+    world.until(lambda: world.state("n1") == "healthy", limit_s=120.0)
+    assert world.fleet.suspects == ()
+    assert world.record("n1").remedy is Remedy.WAIT
+    assert acts(world) == []
+
+
+def test_a_training_is_moved_off_a_node_that_stays_slow_for_minutes():
+    world = FleetWorld(3)
+    train_on(world, "n2", slots=4)
+    world.fleet["n2"].readings |= SLOW
+    world.run(60)
+    assert acts(world) == []
+    assert world.until(lambda: world.fleet.done("drain"), limit_s=900.0) > 60.0
+    assert any("slow for longer than a move of its work costs" in d.reason for d in explain(world.store, "n2"))
+
+
+def test_what_a_spec_forbids_is_not_done_while_its_system_is_up():
+    world = FleetWorld(3)
+    world.store.put(POLICIES + "digits", policy_json(Policy(may_drain=False)), expect=None)
+    world.store.put("system/digits", {"name": "digits", "wanted": "up"}, expect=None)
+    train_on(world, "n2", slots=4)
+    world.fleet["n2"].readings |= SLOW
+    world.run(600)
+    assert world.record("n2").remedy is Remedy.WEIGH_DOWN
+    row = next(r for r in world.status()["nodes"] if r["id"] == "n2")
+    assert "drain: never" in row["excluded"]["drain"]
+    world.store.put("system/digits", {"name": "digits", "wanted": "down"}, expect=None)
+    world.until(lambda: world.fleet.done("drain"), limit_s=30.0)
+
+
+def test_programs_that_take_every_processor_of_one_node_or_of_all_weigh_nothing_down():
+    world = FleetWorld(5)
+    world.fleet["n1"].readings |= {CPU_BUSY: 1.0, CPU_STEAL: 0.0, RAYLET_ANSWER: 0.03}
+    world.run(60)
+    for machine in world.fleet.machines.values():
+        machine.readings |= {CPU_BUSY: 0.3, CPU_STEAL: 0.6, RAYLET_ANSWER: 0.4}
+    world.run(120)
+    assert world.fleet.suspects == ()
+    assert {world.state(f"n{i}") for i in range(5)} == {"healthy"}
+
+
 def train_on(world, node, **gang):
     machine = world.fleet[node]
     machine.member = replace(machine.member, gang=Gang(**{"slots": 2, "unsaved_s": 40.0, "checkpoint_s": 0.1, **gang}))
@@ -181,6 +246,17 @@ def test_a_training_on_a_sound_node_is_left_alone():
     world.run(120)
     assert world.fleet.done("checkpoint") == []
     assert world.told("n2") == []
+
+
+def test_how_often_each_node_fails_is_told_to_all_and_moves_with_what_is_seen():
+    world = FleetWorld(5)
+    usual = world.fleet.rates_per_s
+    assert list(usual) == [""]
+    assert usual[""] > 0.0
+    leak(world, "n3")
+    world.until(lambda: "n3" in world.fleet.rates_per_s)
+    assert world.fleet.rates_per_s["n3"] > 10 * usual[""]
+    assert world.fleet.rates_per_s[""] == usual[""]
 
 
 def drill_node(world, node, address="10.0.0.99"):
