@@ -28,7 +28,7 @@ SURFACE = {
     "why": ["NAME", "SUBJECT", "--json", "--last"],
     "predict": ["FILES...", "SYSTEM", "--endpoint", "--json"],
     "models": ["MODEL", "--json"],
-    "logs": ["--follow", "--json", "--lines", "--node", "--request", "--run", "--stage", "--version"],
+    "logs": ["--follow", "--json", "--lines", "--node", "--request", "--run", "--stage", "--trace", "--version"],
     "drift": ["SYSTEM", "--as", "--json", "--page", "--pause", "--resume"],
     "perf": ["FILE", "SYSTEM", "--json", "--replicas", "--rps", "--seconds"],
     "tune": ["FILE", "SYSTEM", "--json", "--replicas", "--seconds", "--slo", "--spec", "--write"],

@@ -42,8 +42,8 @@ def test_every_metric_has_a_name_of_its_own_a_unit_and_a_meaning():
 
 def test_the_gateway_exports_everything_that_is_listed():
     gateway = GatewayMetrics()
-    gateway(Exchange("id", 0.0, "POST", "/", "c", system="digits", revision="digits-r1", status=200, items=1))
-    gateway(Exchange("id", 0.0, "POST", "/", "c", system="digits", status=503, code="overloaded"))
+    gateway.answered(Exchange("id", 0.0, "POST", "/", "c", system="digits", revision="digits-r1", status=200, items=1))
+    gateway.answered(Exchange("id", 0.0, "POST", "/", "c", system="digits", status=503, code="overloaded"))
     gateway.called("digits-r1", "n1", items=4, seconds=0.01, stages_s=(0.001, 0.002, 0.003), cpu_s=0.005)
     gateway.tell([Reading(m, 1.0, tuple("x" for _ in m.labels)) for m in metrics.READ])
     found, _ = exported(gateway, Lane())
@@ -72,7 +72,7 @@ def test_what_was_told_before_is_gone():
 def test_series_are_bounded_however_many_revisions_come():
     gateway = GatewayMetrics()
     for i in range(metrics.MOST_SERIES + 500):
-        gateway(Exchange("id", 0.0, "POST", "/", "c", system="s", revision=f"s-r{i}", status=200, items=1))
+        gateway.answered(Exchange("id", 0.0, "POST", "/", "c", system="s", revision=f"s-r{i}", status=200, items=1))
         gateway.called(f"s-r{i}", "n", items=1, seconds=0.0, stages_s=(0.0, 0.0, 0.0), cpu_s=0.0)
     gateway.tell([Reading(metrics.SYSTEM_UP, 1.0, (str(i),)) for i in range(metrics.MOST_SERIES + 500)])
     _, text = exported(gateway)
