@@ -1,6 +1,6 @@
 """From a drift to a promoted model with no hand: a live system, its pictures grow dark, and nothing is typed any more.
 
-    python benchmarks/drift_loop_live.py [--short]
+    python benchmarks/drift_loop_live.py [--short] [--home DIR]
 
 `platformops up` brings digits up on a Ray of its own. Steady requests follow, each with its truth a moment later; then
 every picture has a third of its light. The clock runs from the first dark picture to the instant at which a model
@@ -36,7 +36,7 @@ app: image
 data:
   source: sklearn://digits
   prepare: [{resize: 8}, {crop: center}, {normalize: auto}]
-train: {model: small_cnn, epochs: 8, batch_size: 64, lr: 0.1}
+train: {model: small_cnn, epochs: 4, batch_size: 64, lr: 0.1}
 gates:
   accuracy: ">= 0.9"
   recall_macro: ">= champion - 0.02 at 95%"
@@ -108,15 +108,18 @@ def is_over(loop: DriftLoop) -> bool:
 def load(system: LiveSystem, rows: Rows) -> Load:
     clock = SystemClock()
     return Load(
-        system.address, system.key(), rows, clock, rate_per_s=RATE_PER_S, connections=CONNECTIONS, patience_s=0.0
+        system.address, system.key(), rows, clock, rate_per_s=RATE_PER_S, connections=CONNECTIONS, patience_s=0.0,
+        labelled=1.0,
     )  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true")
-    parser.parse_args()
-    with live(SPEC, SYSTEM) as system:
+    parser.add_argument("--logs", type=Path, help="a folder for a copy of the platform's logs")
+    parser.add_argument("--home", type=Path, help="one in which the same system was live before, to start from a copy")
+    asked = parser.parse_args()
+    with live(SPEC, SYSTEM, home=asked.home, logs=asked.logs) as system:
         with load(system, pictures(6000, light=1.0, seed=0)) as steady:
             time.sleep(STEADY_S)
         began = time.monotonic()

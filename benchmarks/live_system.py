@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -26,8 +27,10 @@ LONGEST_S = 540.0
 class LiveSystem:
     """One home, its spec, and the command line for it."""
 
-    def __init__(self, root: Path, spec: str, name: str) -> None:
+    def __init__(self, root: Path, spec: str, name: str, *, home: Path | None) -> None:
         self.home: Home = home_at(root / "home")
+        if home is not None:
+            shutil.copytree(home, self.home.root)
         self.spec, self.name = root / f"{name}.yaml", name
         self.spec.write_text(spec, encoding="utf-8")
         (root / "user").mkdir()
@@ -72,10 +75,14 @@ class LiveSystem:
 
 
 @contextlib.contextmanager
-def live(spec: str, name: str) -> Iterator[LiveSystem]:
-    """The system of `spec`, live; everything is stopped and removed afterwards."""
+def live(spec: str, name: str, *, home: Path | None = None, logs: Path | None = None) -> Iterator[LiveSystem]:
+    """The system of `spec`, live; all is stopped and removed afterwards, but for a copy of its logs in `logs`.
+
+    With a `home`, one in which the same spec ran before, a copy of it is used: then no step is run again.
+    """
     root = Path(tempfile.mkdtemp(prefix="pl", dir="/tmp"))
-    system = LiveSystem(root, spec, name)
+    system = LiveSystem(root, spec, name, home=home)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that what runs is stopped, too
     try:
         began = time.monotonic()
         system.up()
@@ -86,9 +93,8 @@ def live(spec: str, name: str) -> Iterator[LiveSystem]:
             [sys.executable, "-m", "platformops", "down"], cwd=PROJECT, env=system.environment, check=False,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, timeout=LONGEST_S,
         )  # fmt: skip
-        kept = os.environ.get("PLATFORMOPS_BENCHMARK_LOGS", "")
-        if kept and system.home.logs.is_dir():
-            shutil.copytree(system.home.logs, Path(kept) / name, dirs_exist_ok=True)
+        if logs is not None and system.home.logs.is_dir():
+            shutil.copytree(system.home.logs, logs, dirs_exist_ok=True)
         shutil.rmtree(root, ignore_errors=True)
 
 
