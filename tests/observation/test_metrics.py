@@ -97,7 +97,8 @@ def test_what_the_store_says_becomes_gauges():
             Put("version/digits/0000000003", {"metrics": {"accuracy": 0.97, "per_class": {}}}, None),
             Put("quality/digits:v3", {"labelled": 10, "wrong": 1}, None),
             Put("status/controller", {"at": 95.0, "epoch": 4, "problems": ["x"], "nodes": [{"state": "alive"}]}, None),
-            Put("drift/digits", {"state": "confirmed", "evidence": {"input": 15.0}}, None),
+            Put("drift/digits", {"state": "confirmed"}, None),
+            Put("status/drift/digits", {"at": 1.0, "evidence": {"input": 15.0}}, None),
         ]
     )  # fmt: skip
     found = {(r.metric.name, *r.labels): r.value for r in readings(store, now=100.0)}
@@ -114,6 +115,7 @@ def test_what_the_store_says_becomes_gauges():
     assert found["controller_age_seconds",] == 5.0
     assert found["nodes", "alive"] == 1.0
     assert found["drift_confirmed", "digits"] == 1.0
+    assert found["drift_log_evidence", "digits", "input"] == 15.0
 
 
 def test_an_empty_store_says_nothing_and_breaks_nothing():
