@@ -20,7 +20,7 @@ SURFACE = {
     "drill": [],
     "drill release": ["SPEC", "--all", "--defect", "--json", "--rate", "--set"],
     "drill node": ["KINDS...", "--json"],
-    "status": ["--json"],
+    "status": ["--json", "--watch"],
     "health": ["WHAT", "--json", "--watch"],
     "cordon": ["NODE", "--as", "--json"],
     "uncordon": ["NODE", "--as", "--json"],
