@@ -31,6 +31,7 @@ from platformops.delivery.rollout import is_running
 from platformops.delivery.systems import UP, load_rollout, load_system
 from platformops.errors import PlatformError, StoreConflict
 from platformops.observation.drift.answers import Answer, AnswerWatch, Found
+from platformops.observation.platform_state import DRIFT_STATUS
 from platformops.store.lease import fence, held, take
 from platformops.store.records import Put, Store
 
@@ -53,7 +54,8 @@ class RetrainingPorts(Protocol):
         ...
 
     def profiles(self, system: str, ids: Sequence[str]) -> Mapping[str, Profile]:
-        """What the pictures of these requests are like, of those that were kept."""
+        """What the inputs of these requests are like, of those that were kept; nothing in numbers for what is no
+        picture."""
         ...
 
 
@@ -68,7 +70,7 @@ class Seen:
     found: Found | None = None
     """The newest change of that version's answers that was not taken up."""
     labels: int = 0
-    """Rows with their picture that were labelled since the change, for a loop that waits for them."""
+    """Rows with their input that were labelled since the change, for a loop that waits for them."""
     outcome: Outcome | None = None
     rollout: Rollout | None = None
     """That RELEASE asked for."""
@@ -151,7 +153,8 @@ class RetrainingController:
         self._store, self._ports, self._clock = store, ports, clock
         self.epoch = take(store, LEASE, holder, clock.now())
         self._watches: dict[str, tuple[str, AnswerWatch]] = {}
-        self._profiles: dict[str, dict[str, Profile]] = {}
+        self._profiles: dict[str, dict[str, Profile | None]] = {}
+        """By system and request; None for one whose input was not kept."""
         self._looked_at: dict[str, float] = {}
 
     def turn(self) -> tuple[str, ...]:
@@ -204,10 +207,14 @@ class RetrainingController:
         self._watches[recipe.system] = (stable, watch)
         is_heard = loop.heard[0] == stable
         found = [f for f in watch.observe(own) if not is_heard or f.at > loop.heard[1]]
+        self._store.put(f"{DRIFT_STATUS}{recipe.system}", {"at": now, "evidence": watch.evidence()}, expect=None)
         took_s = self._clock.monotonic() - began
         self._looked_at[recipe.system] = now + max(LOOK_S, took_s / LOOK_SHARE)
-        labels = sum(1 for _, a in answers if a.truth and a.profile and a.at >= loop.since)
+        labels = sum(1 for _, a in answers if a.truth and self._is_kept(recipe.system, a) and a.at >= loop.since)
         return (found[-1] if found else None), labels
+
+    def _is_kept(self, system: str, answer: Answer) -> bool:
+        return self._profiles.get(system, {}).get(answer.id) is not None
 
     def _answers(self, recipe: Recipe) -> list[tuple[str, Answer]]:
         """Model version and answer of every sample that is kept."""
@@ -219,9 +226,10 @@ class RetrainingController:
         known = {id: known[id] for id in ids if id in known}
         fresh = [id for id in ids if id not in known][:MOST_PROFILED]
         if fresh:
-            known |= {id: () for id in fresh} | dict(self._ports.profiles(recipe.system, fresh))
+            known |= {id: None for id in fresh} | dict(self._ports.profiles(recipe.system, fresh))
         self._profiles[recipe.system] = known
-        return [(str(v["model_version"]), answer_of(v, known)) for v in values if str(v["request_id"]) in known]
+        seen = {id: profile for id, profile in known.items() if profile}
+        return [(str(v["model_version"]), answer_of(v, seen)) for v in values if str(v["request_id"]) in known]
 
 
 def answer_of(sample: Mapping[str, object], profiles: Mapping[str, Profile]) -> Answer:

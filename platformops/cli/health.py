@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 WATCH_S = 2.0
 EVENTS = 3
-CLEAR = "\x1b[2J\x1b[H"
 
 What = Annotated[str, typer.Argument(metavar="[report]", help="`report`: how well nodes were judged here so far.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Draw it anew every 2 s; Ctrl-C ends it.")]
@@ -65,7 +64,7 @@ def seen(store: Store, now: float) -> JsonObject:
 
 def _draw(document: JsonObject, *, is_live: bool) -> None:
     from platformops.cli.nodes import SHORT, rows
-    from platformops.cli.output import next_step, print_table, say
+    from platformops.cli.output import CLEAR, next_step, print_table, say
 
     if is_live and sys.stdout.isatty():
         print(CLEAR, end="")

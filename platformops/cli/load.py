@@ -76,10 +76,20 @@ class Load:
     """Requests from `connections` threads, together `rate_per_s` a second where the system keeps up with that."""
 
     def __init__(
-        self, url: str, token: str, rows: Rows, clock: Clock, *, rate_per_s: float, connections: int, patience_s: float
+        self,
+        url: str,
+        token: str,
+        rows: Rows,
+        clock: Clock,
+        *,
+        rate_per_s: float,
+        connections: int,
+        patience_s: float,
+        labelled: float = LABELLED,
     ) -> None:
         """`url` is that of a system, `http://host:port/system`; a connection that breaks is tried again for
-        `patience_s`."""
+        `patience_s`. The label of a `labelled` share of answers is sent back."""
+        self._labelled = labelled
         self._url, self._rows, self._clock, self._patience_s = url, rows, clock, patience_s
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/octet-stream"}
         self._period_s = connections / rate_per_s
@@ -144,7 +154,7 @@ class Load:
             document = reply.json()
             self.seen.last_at[document["revision"]] = now
             self.seen.latencies_s.append(took_s)
-            if self._luck.random() < LABELLED:
+            if self._luck.random() < self._labelled:
                 self._labels.append((now + LABEL_AFTER_S, document["request_id"], label))
 
     def _label_always(self) -> None:

@@ -16,7 +16,7 @@ from platformops.cli.options import AsJson
 
 RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}", re.ASCII)
 STAGE, VERSION, NODE = "platformops.stage", "platformops.version", "platformops.node"
-REQUEST = "http.request.id"
+REQUEST, TRACE = "http.request.id", "trace.id"
 POLL_S = 0.2
 MOST_TAIL_BYTES = 8 * 1024 * 1024
 """Of a file that is larger, only its end is read."""
@@ -27,6 +27,7 @@ Stage = Annotated[str, typer.Option("--stage", help="Only lines about this stage
 Version = Annotated[str, typer.Option("--version", help="Only of this model version: digits:v2.", show_default=False)]
 Node = Annotated[str, typer.Option("--node", help="Only of this node: the beginning of its id.", show_default=False)]
 Request = Annotated[str, typer.Option("--request", help="Only of the request with this id.", show_default=False)]
+Trace = Annotated[str, typer.Option("--trace", help="Only of the trace with this id.", show_default=False)]
 Lines = Annotated[int, typer.Option("--lines", "-n", min=0, max=1_000_000, help="How many of the last lines.")]
 
 
@@ -36,6 +37,7 @@ def logs(
     version: Version = "",
     node: Node = "",
     request: Request = "",
+    trace: Trace = "",
     follow: Follow = False,
     lines: Lines = 200,
     json_: AsJson = False,
@@ -46,7 +48,7 @@ def logs(
     from platformops.cli.output import next_step, say
     from platformops.clock import SystemClock
 
-    folder, wanted = settings.home().logs, {STAGE: stage, VERSION: version, NODE: node, REQUEST: request}
+    folder, wanted = settings.home().logs, {STAGE: stage, VERSION: version, NODE: node, REQUEST: request, TRACE: trace}
     path = _log_file(folder, run)
     if path is None:
         say("No logs yet.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +38,8 @@ class Endpoint:
     metrics_key: str
     replicas: int
     batch: int
+    cores: float = math.inf
+    """Of the cluster; infinite where nobody says."""
 
 
 def measure(endpoint: Endpoint, body: bytes, kind: str, *, clients: int, seconds: float) -> Measured:

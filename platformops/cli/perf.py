@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
     from platformops.cli.measuring import Endpoint
     from platformops.observation.capacity.records import Measured
-    from platformops.store.records import JsonObject
+    from platformops.store.records import JsonObject, Store
 
 System = Annotated[str, typer.Argument(help="A live system.", show_default=False)]
 File = Annotated[Path, typer.Argument(help="An image to send, again and again.", exists=True, show_default=False)]
@@ -58,7 +60,7 @@ def endpoint_of(system: str) -> Endpoint:
         found, _ = load_system(store, system)
         if found is None or found.stable is None:
             raise UserError(f"{system} is not live", remedy="platformops status")
-        key = read_key_file(ensure_key(system, where, store, SystemClock()))
+        key, cores = read_key_file(ensure_key(system, where, store, SystemClock())), cores_of(store)
     metrics_key = read_key_file(Path(watched.targets.key_file))
     return Endpoint(
         f"http://{watched.targets.gateways[0]}",
@@ -67,7 +69,17 @@ def endpoint_of(system: str) -> Endpoint:
         metrics_key or "",
         found.stable.replicas_min,
         limits_of(found.stable.options).batch,
+        cores,
     )
+
+
+def cores_of(store: Store) -> float:
+    """Of the cluster's living nodes, as the controller saw them last; infinite where it saw none."""
+    from platformops.delivery.systems import controller_status
+
+    nodes = (controller_status(store) or {}).get("nodes")
+    seen = [n for n in (nodes if isinstance(nodes, list | tuple) else ()) if isinstance(n, Mapping)]
+    return sum(float(str(n.get("cpus", 0.0))) for n in seen if n.get("state") == "alive") or math.inf
 
 
 def told(points: Sequence[Measured], endpoint: Endpoint, *, replicas: int, rps: float) -> JsonObject:
@@ -78,10 +90,10 @@ def told(points: Sequence[Measured], endpoint: Endpoint, *, replicas: int, rps: 
     from platformops.observation.capacity.records import Load
     from platformops.observation.capacity.service import capacity_interval, fit_service
 
-    service = fit_service(points)
+    service = fit_service(points, cores=endpoint.cores)
     curve = scalability([float(p.clients or 1) for p in points], [p.throughput_per_s for p in points])
     found = bottleneck(points[-1], service)
-    capacity = capacity_interval(points, replicas=replicas, batch=endpoint.batch)
+    capacity = capacity_interval(points, replicas=replicas, batch=endpoint.batch, cores=endpoint.cores)
     document: dict[str, object] = {
         "points": [
             {

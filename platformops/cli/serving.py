@@ -7,6 +7,7 @@ import socket
 import urllib.request
 from urllib.error import URLError
 
+from platformops.cli import settings
 from platformops.cli.cluster import SERVING_LOCK, one_at_a_time
 from platformops.cli.endpoint import GATEWAY, gateway_url
 from platformops.cli.running import Session
@@ -43,7 +44,7 @@ def _started(s: Session, port: int) -> str:
     from platformops.on_ray.session import attach
 
     attach()
-    address = start_gateway(Settings(s.where, port=port if _is_free(port) else 0))
+    address = start_gateway(Settings(s.where, port=port if _is_free(port) else 0, traces=settings.traces()))
     s.store.put(GATEWAY, {"endpoint": address}, expect=None)
     start_controller(s.where)
     return address

@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 
 from platformops.errors import StoreUnavailable, UserError
+from platformops.gateway.trace_context import Traces
 from platformops.home import Home, home_at
 from platformops.store.records import Store
 
@@ -32,6 +34,27 @@ def data_root() -> Path | None:
     """Where `data://` points (PLATFORMOPS_DATA), or None."""
     written = os.environ.get("PLATFORMOPS_DATA", "")
     return Path(written).expanduser().absolute() if written else None
+
+
+def traces() -> Traces:
+    """Where OTEL_EXPORTER_OTLP_ENDPOINT wants traces sent, of OTEL_TRACES_SAMPLER_ARG of the requests. Raises UserError
+    for a ratio that is none, and where the extra that sends them is not installed."""
+    endpoint, written = os.environ.get("OTEL_EXPORTER_OTLP_ENDPOINT", ""), os.environ.get("OTEL_TRACES_SAMPLER_ARG", "")
+    if not endpoint:
+        return Traces()
+    try:
+        ratio = float(written or 1.0)
+    except ValueError:
+        ratio = -1.0
+    if not 0.0 <= ratio <= 1.0:
+        raise UserError("OTEL_TRACES_SAMPLER_ARG is no share of requests", remedy="set it to a number from 0 to 1")
+    try:
+        found = find_spec("opentelemetry.exporter.otlp.proto.http")
+    except ModuleNotFoundError:
+        found = None
+    if found is None:
+        raise UserError("what sends traces is not installed", remedy="pip install 'platformops[traces]'")
+    return Traces(endpoint, ratio)
 
 
 @contextmanager

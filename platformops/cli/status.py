@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from platformops.cli.options import AsJson
 from platformops.store.records import Json, JsonObject
 
 if TYPE_CHECKING:
+    from platformops.cli.trends import Trends
+    from platformops.clock import Clock
     from platformops.store.records import Store
 
+WATCH_S = 2.0
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Draw it anew every 2 s, with traffic; Ctrl-C ends it.")]
 OBSERVED = "status/controller"
 SILENT_AFTER_S = 10.0
 """The controller reports every 2 s; what it said longer ago than this may not be so any more."""
 
 
-def status(json_: AsJson = False) -> None:
+def status(watch: Watch = False, json_: AsJson = False) -> None:
     """Show what runs: systems, traffic, nodes, controller."""
     from platformops.cli import settings
+    from platformops.cli.failures import INTERRUPTED
     from platformops.cli.output import print_json
+    from platformops.cli.trends import Trends
     from platformops.clock import SystemClock
 
+    clock, trends = SystemClock(), Trends()
     with settings.opened_store(settings.home()) as store:
-        document = seen(store, SystemClock().now())
-    if json_:
-        print_json(document)
-    else:
-        _print(document)
+        try:
+            while True:
+                document = seen(store, clock.now())
+                print_json(document) if json_ else _draw(document, trends, clock, is_live=watch)
+                if not watch:
+                    return
+                clock.sleep(WATCH_S)
+        except KeyboardInterrupt:
+            raise typer.Exit(INTERRUPTED) from None  # how watching ends, so nothing needs to be said
 
 
 def seen(store: Store, now: float) -> JsonObject:
@@ -85,6 +99,41 @@ def _controller(observed: JsonObject, now: float) -> JsonObject:
 
 def _rows(value: Json) -> list[JsonObject]:
     return [row for row in value if isinstance(row, Mapping)] if isinstance(value, Sequence) else []
+
+
+def _draw(document: JsonObject, trends: Trends, clock: Clock, *, is_live: bool) -> None:
+    """The status, and while it is watched what each system answers, as bars that grow by one at each look."""
+    from platformops.cli.output import CLEAR, say
+
+    if is_live and sys.stdout.isatty():
+        print(CLEAR, end="")
+    _print(document)
+    if not is_live:
+        return
+    problem = _looked(document, trends, clock)
+    for system in _rows(document["systems"]):
+        for line in trends.lines(str(system["name"])):
+            say(f"{system['name']}: {line}")
+    if problem:
+        say(problem)
+
+
+def _looked(document: JsonObject, trends: Trends, clock: Clock) -> str:
+    """Why what is answered cannot be told now; empty when it can."""
+    import httpx
+
+    from platformops.cli import measuring
+    from platformops.cli.perf import endpoint_of
+    from platformops.errors import PlatformError
+
+    live = next((str(s["name"]) for s in _rows(document["systems"]) if s["state"] == "live"), None)
+    if live is None:
+        return ""
+    try:
+        trends.look(measuring.counted(endpoint_of(live)), clock.monotonic())
+    except (PlatformError, httpx.HTTPError) as error:
+        return f"what is answered is not known now: {error}"
+    return ""
 
 
 def _print(document: JsonObject) -> None:

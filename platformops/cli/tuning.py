@@ -6,16 +6,22 @@ import asyncio
 import getpass
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from platformops.cli import measuring
 from platformops.cli.closed_loop import request_bytes
 from platformops.cli.measuring import Endpoint, kind_of
 from platformops.cli.open_loop import run
+from platformops.clock import SystemClock
+from platformops.delivery.retraining import load_recipe, recipe_puts
 from platformops.errors import PlatformError
-from platformops.observation.capacity.tuning import Proposal
+from platformops.observation.capacity.records import Load, Measured
+from platformops.observation.capacity.service import capacity_per_s, fit_service
+from platformops.observation.capacity.tuning import Proposal, most_within
 from platformops.store.records import JsonObject
 
 PORT = 8000
@@ -23,14 +29,28 @@ PORT = 8000
 LEAST_PROOF_S = 5.0
 LEAST_RATE = 0.95
 """Of the rate that was offered, answered in time."""
+SHARES = (1.0, 0.85, 0.7, 0.5)
+"""Of the rate that the model promises, tried in this order."""
 FEWEST = 200
 """Requests, so that a 99th percentile means something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is measured, by sending which file, against which limit, and for how long at a time."""
+
+    endpoint: Endpoint
+    file: Path
+    p99_s: float
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
     is_within: bool
     told: str
+    rate_per_s: float
+    """That was tried."""
 
 
 def serve_of(found: Proposal) -> JsonObject:
@@ -43,25 +63,59 @@ def as_text(found: Proposal) -> str:
     return f"serve: {{replicas: {replicas}, batch: {found.batch}, max_queue: {found.max_queue}}}"
 
 
-def proven(endpoint: Endpoint, file: Path, found: Proposal, *, p99_s: float, seconds: float) -> Proof:
-    """Whether the system keeps the limit at the rate of the proposal, its requests coming at random."""
-    rate = found.prediction.throughput_per_s
-    count = max(FEWEST, int(rate * seconds))
-    gaps = np.random.default_rng(0).exponential(1.0, count)
-    gaps *= count / rate / gaps.sum()  # at random, and yet at the rate that was asked for
-    headers = [f"Authorization: Bearer {endpoint.predict_key}", f"Content-Type: {kind_of(file)}"]
-    request = request_bytes(f"/{endpoint.system}/predict", file.read_bytes(), headers)
-    port = int(endpoint.gateway.rpartition(":")[2])
-    seen = asyncio.run(run(port, request, np.cumsum(gaps).tolist(), grace_s=max(2.0, 4 * p99_s)))
+def kept(trial: Trial, rate: float) -> Proof:
+    """The highest of a few rates, `rate` the first, at which the system keeps the limit; the last try where none is."""
+    for share in SHARES:
+        proof = proven(trial, share * rate, seconds=max(trial.seconds, LEAST_PROOF_S))
+        if proof.is_within:
+            break
+    return proof
+
+
+def proven(trial: Trial, rate: float, *, seconds: float) -> Proof:
+    """Whether the system keeps the limit at `rate`."""
+    p99_s, seen = trial.p99_s, offered(trial, rate, seconds=seconds)
     is_within = seen["p99_s"] <= p99_s and not seen["errors"] and seen["rps"] >= LEAST_RATE * rate
     said = (
         f"{'proven' if is_within else 'not kept'}: {seen['rps']:,.0f} of {rate:,.0f} requests a second were answered, "
         f"p99 {1e3 * seen['p99_s']:.0f} of {1e3 * p99_s:.0f} ms, {seen['errors']:.0f} errors"
     )
-    return Proof(is_within, said)
+    return Proof(is_within, said, rate)
 
 
-def release(spec: Path, found: Proposal) -> None:
+def offered(trial: Trial, rate: float, *, seconds: float) -> Mapping[str, float]:
+    """What became of requests that came at random, `rate` a second."""
+    count = max(FEWEST, int(rate * seconds))
+    gaps = np.random.default_rng(0).exponential(1.0, count)
+    gaps *= count / rate / gaps.sum()  # at random, and yet at the rate that was asked for
+    endpoint = trial.endpoint
+    headers = [f"Authorization: Bearer {endpoint.predict_key}", f"Content-Type: {kind_of(trial.file)}"]
+    request = request_bytes(f"/{endpoint.system}/predict", trial.file.read_bytes(), headers)
+    port = int(endpoint.gateway.rpartition(":")[2])
+    return asyncio.run(run(port, request, np.cumsum(gaps).tolist(), grace_s=max(2.0, 4 * trial.p99_s)))
+
+
+def rate_of(points: Sequence[Measured], trial: Trial) -> float:
+    """Requests a second that the measured settings should keep the limit at; a tenth of capacity where the model
+    thinks of none."""
+    service, endpoint = fit_service(points), trial.endpoint
+    found = most_within(service, Load(endpoint.replicas, endpoint.batch), p99_s=trial.p99_s)
+    least = 0.1 * capacity_per_s(service, replicas=endpoint.replicas, batch=endpoint.batch)
+    return found.throughput_per_s if found else least
+
+
+def measured(trial: Trial) -> list[Measured]:
+    return measuring.sweep(trial.endpoint, trial.file, SystemClock(), seconds=trial.seconds)
+
+
+def verified(trial: Trial, found: Proposal) -> Proof:
+    """What the released proposal keeps: it is measured again first, as replicas show only now what they cost each
+    other."""
+    now = replace(trial, endpoint=replace(trial.endpoint, replicas=found.replicas, batch=found.batch))
+    return kept(now, rate_of(measured(now), now))
+
+
+def release(system: str, spec: Path, found: Proposal) -> None:
     """The proposal has all traffic on return: the same model with other settings. Raises PlatformError when a gate
     refuses it."""
     from platformops.cli import settings
@@ -69,21 +123,21 @@ def release(spec: Path, found: Proposal) -> None:
     from platformops.cli.releasing import Wish
     from platformops.cli.running import carry_out, session
     from platformops.cli.up import brought_live
-    from platformops.clock import SystemClock
 
     where, clock = settings.home(), SystemClock()
     changes = [f"serve.{key}={value}" for key, value in serve_of(found).items()]
-    overrides = [*changes, "release.steps=['100%']"]
-    again = ("up", str(spec.absolute()), *(part for change in overrides for part in ("--set", change)))
-    with (
-        settings.opened_store(where) as store,
-        progress_shown() as show,
-        session(where, store, clock, show, arguments=again) as s,
-    ):
-        ran = carry_out(spec, overrides, s, is_served=True)
-        if ran.version is None:
-            raise PlatformError(f"{spec} makes no model", remedy=f"platformops run {spec}")
-        live = brought_live(ran, s, PORT, Wish(), (spec, changes))
+    with settings.opened_store(where) as store, progress_shown() as show:
+        recipe = load_recipe(store, system)
+        own = [*recipe.overrides] if recipe and recipe.spec == str(spec.absolute()) else []
+        overrides = [*own, *changes, "release.steps=['100%']"]
+        again = ("up", str(spec.absolute()), *(part for change in overrides for part in ("--set", change)))
+        with session(where, store, clock, show, arguments=again) as s:
+            ran = carry_out(spec, overrides, s, is_served=True)
+            if ran.version is None:
+                raise PlatformError(f"{spec} makes no model", remedy=f"platformops run {spec}")
+            live = brought_live(ran, s, PORT, Wish(), (spec, own))
+        if recipe is not None:
+            store.commit(recipe_puts(recipe))  # what is not proven yet is no way to make the system again
     if not live.is_promoted:
         raise PlatformError(f"the proposal was not released: {live.rollout.reason}", remedy="platformops why SYSTEM")
 
@@ -101,7 +155,6 @@ def go_back(system: str) -> None:
     """What was stable before the proposal has all traffic again."""
     from platformops.cli import settings
     from platformops.cli.ordering import given
-    from platformops.clock import SystemClock
     from platformops.delivery.orders import roll_back
 
     with settings.opened_store(settings.home()) as store:

@@ -20,7 +20,8 @@ LONGEST_SUBJECT = 200
 Subject = Annotated[
     str,
     typer.Argument(
-        help="A system (digits), version (digits:v2), rollout (digits:rollout-3), run, step, or `node` and its name.",
+        help="A system (digits), version (digits:v2), rollout (digits:rollout-3), run, step, request id, or `node` and "
+        "its name.",
         show_default=False,
     ),
 ]
@@ -29,7 +30,7 @@ Count = Annotated[int, typer.Option("--last", min=1, max=1000, help="How many de
 
 
 def why(subject: Subject, name: Name = "", last: Count = 1, json_: AsJson = False) -> None:
-    """Explain the last decision on a system, version, run, step or node."""
+    """Explain the last decision on a system, version, run, step or node, or what became of a request."""
     from platformops.cli import settings
     from platformops.cli.output import print_json
 
@@ -65,7 +66,9 @@ def explanations(store: Store, subject: str, *, limit: int) -> list[JsonObject]:
     from platformops.spec.echo import shown
 
     found = [_of_decision(d) for d in explain(store, subject, limit=limit)] if _is_key_part(subject) else []
-    found = found or list(_of_run(store, subject)) or list(_of_steps(store, subject))
+    found = (
+        found or list(_of_run(store, subject)) or list(_of_steps(store, subject)) or list(_of_request(store, subject))
+    )
     if not found:
         raise UserError(f"nothing was decided about {shown(subject)}", remedy=_nearest(store, subject))
     return found
@@ -88,6 +91,15 @@ def _of_run(store: Store, run_id: str) -> Iterator[JsonObject]:
     steps = entry.value.get("steps")
     state = str(entry.value.get("state", "unknown"))
     yield _explanation(run_id, f"run {state}", entry, evidence=steps if isinstance(steps, list) else [])
+
+
+def _of_request(store: Store, subject: str) -> Iterator[JsonObject]:
+    from platformops.cli import settings
+    from platformops.cli.asked import explained
+
+    told = explained(store, settings.home().logs, subject)
+    if told is not None:
+        yield told
 
 
 def _of_steps(store: Store, subject: str) -> Iterator[JsonObject]:

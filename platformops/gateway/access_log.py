@@ -24,6 +24,7 @@ def line(exchange: Exchange) -> str:
         "http.request.body.bytes": exchange.body_bytes,
         "http.response.status_code": exchange.status,
         "url.path": exchange.path,
+        "trace.id": exchange.trace_id,
     }
     about: dict[str, Json] = {
         "system": exchange.system,

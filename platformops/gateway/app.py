@@ -13,10 +13,10 @@ from platformops.gateway.call import Call, Ready, Width
 from platformops.gateway.evidence import Book
 from platformops.gateway.exchange import Exchange, Observer
 from platformops.gateway.inputs import Inputs
-from platformops.gateway.metrics import GatewayMetrics
+from platformops.gateway.metrics import OPEN_METRICS, TEXT, GatewayMetrics
 from platformops.gateway.predicting import Predicting
 from platformops.gateway.replies import Refused, Reply, refusal
-from platformops.gateway.request import Asked, Receive, Scope, Send, exchange_of, send_reply
+from platformops.gateway.request import Asked, Receive, Scope, Send, exchange_of, header, send_reply
 from platformops.gateway.samples import Sample, Samples, counts_of
 from platformops.gateway.served import Served, World
 from platformops.security.keys import Identity, check
@@ -55,9 +55,10 @@ class Gateway:
         observers: Iterable[Observer] = (),
         store: Store | None = None,
         inputs: Inputs | None = None,
+        is_traced: Callable[[Exchange], bool] | None = None,
     ) -> None:
         """Predictions of which the truth may come back are kept in `store`; in memory without one. What was asked is
-        kept in `inputs`."""
+        kept in `inputs`. Of requests that `is_traced` picks, calls are noted for the observers."""
         self.world = World()
         self.is_draining = False
         """Set before the server stops, so that whoever spreads traffic sends no more."""
@@ -74,8 +75,8 @@ class Gateway:
         self._ready = ready
         self._clock = clock
         self._new_id = new_id
-        self._policy = policy
-        self._observers: tuple[Observer, ...] = (self.metrics, *observers)
+        self._policy, self._is_traced = policy, is_traced
+        self._observers: tuple[Observer, ...] = (self.metrics.answered, *observers)
         self._handlers: dict[str, Handler] = {
             "healthz": self._healthz,
             "startupz": self._startupz,
@@ -93,7 +94,9 @@ class Gateway:
         if scope["type"] != "http":
             raise NotImplementedError(f"the gateway speaks HTTP, not {scope['type']}")
         started = asyncio.get_running_loop().time()
-        exchange = exchange_of(scope, self._new_id(), self._clock.now())
+        exchange = exchange_of(scope, self._new_id(), self._clock.now(), started)
+        if self._is_traced is not None and self._is_traced(exchange):
+            exchange.carried = []
         reply = await self._reply(scope, receive, exchange, started)
         await send_reply(send, reply, exchange, scope["headers"])
         exchange.status, exchange.code = reply.status, reply.code
@@ -160,8 +163,9 @@ class Gateway:
         return Reply(200, openapi.page(), b"text/html; charset=utf-8", headers)
 
     async def _metrics(self, asked: Asked) -> Reply:
-        text = self.metrics.text(self._predicting.lanes.values())
-        return Reply(200, text, b"text/plain; version=0.0.4; charset=utf-8")
+        is_open = OPEN_METRICS.partition(b";")[0] in (header(asked.headers, b"accept") or b"")
+        text = self.metrics.text(self._predicting.lanes.values(), is_open=is_open)
+        return Reply(200, text, OPEN_METRICS if is_open else TEXT)
 
     async def _info(self, asked: Asked) -> Reply:
         served = self._served(asked)

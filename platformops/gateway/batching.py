@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from platformops.gateway.call import Answer, Call, ReplicaDied, RevisionUnavailable, RevisionUnknown
+from platformops.gateway.trace_context import Carried
 
 LOG = logging.getLogger(__name__)
 HOLD_S = 0.02
@@ -50,6 +51,10 @@ class Waiting:
     deadline: float
     done: asyncio.Future[list[Answer]]
     answers: list[Answer | None]
+    since: float
+    """Loop time of arrival."""
+    on_call: Callable[[Carried], None] | None = None
+    """Told of each call that carried items of it."""
     sent: int = 0
     num_calls: int = 0
     """Calls on their way that carry items of it."""
@@ -132,17 +137,19 @@ class Lane:
         caller: str,
         deadline: float,
         when_gone: Callable[[Callable[[], None]], None] = lambda call: None,
+        on_call: Callable[[Carried], None] | None = None,
     ) -> list[Answer]:
         """One answer an item, at `deadline` (loop time) at the latest. Raises QueueFull at once, or ClientGone.
 
         Callers take turns, so that one with a long queue does not starve the others. `when_gone` is given what is to
         be called when the client hangs up: the request then leaves the queue at once, and a call that carries
-        nothing else is cancelled.
+        nothing else is cancelled. `on_call` is told of each call that returned with items of it.
         """
         if self.queued + len(items) > self.max_queue:
             raise QueueFull(self.revision)
         loop = asyncio.get_running_loop()
-        waiting = Waiting(caller, items, deadline, loop.create_future(), [None] * len(items))
+        answers: list[Answer | None] = [None] * len(items)
+        waiting = Waiting(caller, items, deadline, loop.create_future(), answers, loop.time(), on_call)
         self._callers.setdefault(caller, {})[waiting] = None
         self.queued += len(items)
         timer = loop.call_at(deadline, self._expire, waiting)
@@ -233,6 +240,7 @@ class Lane:
         items = [item for s in batch for item in s.waiting.items[s.start : s.stop]]
         self.in_flight += len(items)
         self._retries_left = min(RETRY_FLOOR, self._retries_left + RETRY_RATIO)
+        sent_at = asyncio.get_running_loop().time()
         try:
             answers = await self._ask(items, max(s.waiting.deadline for s in batch))
         finally:
@@ -240,6 +248,8 @@ class Lane:
         position = 0
         for s in batch:
             size = s.stop - s.start
+            if s.waiting.on_call is not None:
+                s.waiting.on_call(_carried(s.waiting.since, sent_at, answers))
             s.deliver(answers[position : position + size])
             position += size
 
@@ -264,6 +274,11 @@ class Lane:
         async with asyncio.timeout_at(deadline):
             answers = await self._call(self.revision, items, deadline=deadline, queued=self.queued)
         return answers if len(answers) == len(items) else [BROKEN] * len(items)
+
+
+def _carried(since: float, sent_at: float, answers: Sequence[Answer]) -> Carried:
+    first, now = answers[0], asyncio.get_running_loop().time()
+    return Carried(since, sent_at, now, len(answers), first.node, first.stages_s)
 
 
 def _failure_of(error: Exception) -> Answer:

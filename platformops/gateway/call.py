@@ -20,6 +20,8 @@ class Answer:
     model_version: str = ""
     node: str = ""
     """Where the replica runs; empty when no replica answered."""
+    stages_s: tuple[float, ...] = ()
+    """Seconds of the whole call in decode, transform and model."""
 
     @property
     def is_ok(self) -> bool:

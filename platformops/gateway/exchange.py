@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from platformops.gateway.trace_context import Carried, Parent
+
 
 @dataclass(slots=True)
 class Exchange:
@@ -17,6 +19,14 @@ class Exchange:
     path: str
     """As sent, before any decoding; at most MAX_PATH_CHARS."""
     client: str
+    started: float = 0.0
+    """Loop time of arrival."""
+    trace_id: str = ""
+    """32 hex digits: of the trace that the client named, else made of the request id."""
+    parent: Parent | None = None
+    """The client's span, where it named one."""
+    carried: list[Carried] | None = None
+    """Its calls, noted for a request that is traced."""
     system: str = ""
     """Empty until a route and a system that exists are known: what a client invents never becomes a label."""
     revision: str = ""

@@ -60,8 +60,9 @@ class Hooks:
         self._refusals: list[float] = []
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        exchange = exchange_of(scope, self._new_id(), self._clock.now())
-        asked = Asked(scope, receive, exchange, identity=None, system=None, started=self._clock.monotonic())
+        started = self._clock.monotonic()
+        exchange = exchange_of(scope, self._new_id(), self._clock.now(), started)
+        asked = Asked(scope, receive, exchange, identity=None, system=None, started=started)
         try:
             reply = await self._answer(scope, asked)
         except Refused as refused:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 
 import numpy as np
 
@@ -13,10 +12,13 @@ from platformops.observation.drift.pictures import profile
 
 
 def profiles(contents: Mapping[str, bytes]) -> dict[str, tuple[float, ...]]:
-    """By request; nothing for what is no picture."""
-    found: dict[str, tuple[float, ...]] = {}
-    for id, content in contents.items():
-        with suppress(BadInput):
-            image = decode(content)
-            found[id] = tuple(profile(np.broadcast_to(image, (*image.shape[:2], 3))).tolist())
-    return found
+    """By request; no numbers for what is no picture, of which only answers and truths are watched."""
+    return {id: _profile(content) for id, content in contents.items()}
+
+
+def _profile(content: bytes) -> tuple[float, ...]:
+    try:
+        image = decode(content)
+    except BadInput:
+        return ()
+    return tuple(profile(np.broadcast_to(image, (*image.shape[:2], 3))).tolist())

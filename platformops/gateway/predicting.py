@@ -21,6 +21,7 @@ from platformops.gateway.replies import Refused, Reply, predictions
 from platformops.gateway.request import CLIENT_CLOSED, Asked, header, read_body
 from platformops.gateway.samples import Sample, Samples
 from platformops.gateway.served import Served, World
+from platformops.gateway.trace_context import Carried
 
 MAX_REQUEST_KEY_BYTES = 256
 COPIES = "copies"
@@ -94,11 +95,12 @@ class Predicting:
     async def _answered(self, asked: Asked, served: Served, way: Way, items: list[bytes]) -> tuple[str, list[Answer]]:
         """The revision that answered, and its answers: during a release stable may step in for the chosen one."""
         deadline, limit_s = asked.started + served.limits.timeout_s, CANARY_SHARE * served.limits.timeout_s
-        submit = partial(self._submit, served, asked.identity.key_id if asked.identity else "", asked.when_gone)
+        note = asked.exchange.carried.append if asked.exchange.carried is not None else None
+        submit = partial(self._submit, served, asked.identity.key_id if asked.identity else "", asked.when_gone, note)
         try:
             if way.route is None:
                 return way.revision, await submit(way.revision, items, deadline)
-            copy = partial(self._submit, served, COPIES, _never)
+            copy = partial(self._submit, served, COPIES, _never, None)
             keep = partial(self._keep, asked, items[0]) if len(items) == 1 and self._samples.takes_one() else None
             door = Door(submit, copy, way.route, way.stable, limit_s, asked.exchange.request_id, keep)
             return await self._canary.answered(door, way.revision, items, deadline)
@@ -125,12 +127,13 @@ class Predicting:
         served: Served,
         caller: str,
         when_gone: Callable[[Callable[[], None]], None],
+        on_call: Callable[[Carried], None] | None,
         revision: str,
         items: Sequence[bytes],
         deadline: float,
     ) -> list[Answer]:
         lane = self._open(revision, served)
-        return await lane.submit(items, caller=caller, deadline=deadline, when_gone=when_gone)
+        return await lane.submit(items, caller=caller, deadline=deadline, when_gone=when_gone, on_call=on_call)
 
     def _is_busy(self, revision: str) -> bool:
         lane = self.lanes.get(revision)

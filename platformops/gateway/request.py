@@ -8,6 +8,7 @@ from typing import Any
 
 from platformops.gateway.exchange import MAX_PATH_CHARS, Exchange
 from platformops.gateway.replies import Refused, Reply
+from platformops.gateway.trace_context import parent_of, trace_id_of
 from platformops.security.keys import Identity
 
 Scope = MutableMapping[str, Any]
@@ -58,12 +59,14 @@ def header(headers: Headers, wanted: bytes) -> bytes | None:
     return None
 
 
-def exchange_of(scope: Scope, request_id: str, at: float) -> Exchange:
-    """The record of a request that has just arrived."""
+def exchange_of(scope: Scope, request_id: str, at: float, started: float) -> Exchange:
+    """The record of a request that has just arrived, `at` by the clock and at `started` in loop time."""
     raw_path: bytes = scope.get("raw_path") or b""
     client = scope.get("client")
     path = raw_path[:MAX_PATH_CHARS].decode("latin-1")
-    return Exchange(request_id, at, scope["method"], path, client[0] if client else "")
+    parent = parent_of(scope["headers"])
+    trace_id = parent.trace_id if parent else trace_id_of(request_id)
+    return Exchange(request_id, at, scope["method"], path, client[0] if client else "", started, trace_id, parent)
 
 
 async def read_body(asked: Asked, max_bytes: int, reserve: Callable[[int], None]) -> bytes:

@@ -10,6 +10,8 @@ from platformops.observation.metrics import Metric, Reading
 from platformops.spec.conditions import percent
 from platformops.store.records import Entry, Json, JsonObject, Store
 
+DRIFT_STATUS = "status/drift/"
+"""Before the name of a system: the evidence of drift when its answers were looked at last."""
 NEWEST_RUNS = 50
 NEWEST_VERSIONS = 200
 MOST_METRICS = 20
@@ -27,6 +29,7 @@ def readings(store: Store, *, now: float) -> tuple[Reading, ...]:
             *_quality(store.scan("quality/")),
             *_controller(store.get("status/controller"), now),
             *_drift(store.scan("drift/")),
+            *_drift_evidence(store.scan(DRIFT_STATUS)),
         ]
     )
 
@@ -119,6 +122,11 @@ def _drift(entries: Iterable[Entry]) -> Iterator[Reading]:
     for entry in entries:
         system = entry.key.partition("/")[2]
         yield Reading(metrics.DRIFT_CONFIRMED, float(entry.value.get("state") not in (None, "watching")), (system,))
+
+
+def _drift_evidence(entries: Iterable[Entry]) -> Iterator[Reading]:
+    for entry in entries:
+        system = entry.key.removeprefix(DRIFT_STATUS)
         for kind, value in _object(entry.value, "evidence").items():
             yield from _number(metrics.DRIFT_EVIDENCE, value, system, kind)
 

@@ -83,8 +83,8 @@ class ReplicaCalls:
         origin, rows = answers
         if self._on_call is not None:
             self._on_call(revision, origin, len(items), self._clock.monotonic() - begin_s)
-        node = origin[0]
-        return [Answer(*row, node) for row in rows]
+        node, stages_s = origin[0], origin[3]
+        return [Answer(*row, node, stages_s) for row in rows]
 
     def _drop(self, name: str) -> None:
         """A handle listens to Serve's controller until it is shut down, in the loop that it runs in."""

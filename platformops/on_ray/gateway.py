@@ -18,6 +18,7 @@ from platformops.errors import ClusterError
 from platformops.gateway.app import Policy
 from platformops.gateway.protocol import HttpLimits
 from platformops.gateway.server import BACKLOG, bind
+from platformops.gateway.trace_context import Traces
 from platformops.home import Home
 from platformops.on_ray.actors import ask, running, stop
 from platformops.on_ray.priority import go_first
@@ -41,6 +42,7 @@ class Settings:
     port: int = 0
     policy: Policy = field(default_factory=Policy)
     limits: HttpLimits = field(default_factory=HttpLimits)
+    traces: Traces = field(default_factory=Traces)
 
 
 class GatewayProcess:

@@ -8,6 +8,7 @@ import secrets
 import socket
 import threading
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import ray
 import uvloop
@@ -32,6 +33,9 @@ from platformops.on_ray.serving import revision_statuses
 from platformops.security.keys import STORED_UNDER
 from platformops.store.open import open_store
 
+if TYPE_CHECKING:
+    from platformops.gateway.tracing import Tracing
+
 REFRESH_S = 1.0
 OUTAGE_REFRESH_S = 0.2
 """While a revision has no replica: the moment in which it has one again is waited for."""
@@ -52,6 +56,7 @@ class GatewayServer:
         self._calls = ReplicaCalls(self._clock, self._on_call)
         self._log = AccessLog(settings.home.logs / LOG_FILE)
         self._inputs = Inputs(settings.home.inputs)
+        self._tracing = _tracing(settings)
         self._gateway = Gateway(
             call=self._calls,
             width=self._calls.width,
@@ -59,9 +64,10 @@ class GatewayServer:
             clock=self._clock,
             new_id=new_request_id,
             policy=settings.policy,
-            observers=(self._log,),
+            observers=(self._log, *([self._tracing] if self._tracing else [])),
             store=self._store,
             inputs=self._inputs,
+            is_traced=self._tracing.wants if self._tracing else None,
         )
         self._server = HttpServer(self._gateway, limits=settings.limits, new_id=new_request_id)
         self.refresh()
@@ -126,6 +132,8 @@ class GatewayServer:
         for thread in self._threads:
             thread.join(timeout=CALL_TIMEOUT_S)
         self._log.close()
+        if self._tracing:
+            self._tracing.close()
 
     def _serve(self) -> None:
         uvloop.run(self._server.serve(self._bound))
@@ -134,11 +142,22 @@ class GatewayServer:
         while not self._stopped.wait(OUTAGE_REFRESH_S if self._calls.has_outage else REFRESH_S):
             self.refresh()
             self._log.flush()
+            if self._tracing:
+                self._tracing.flush()
             # Figures and samples are worth less than serving.
             with contextlib.suppress(PlatformError):
                 self._read_platform()
             with contextlib.suppress(PlatformError):
                 self._gateway.samples.flush()
+
+
+def _tracing(settings: Settings) -> Tracing | None:
+    """None where nothing is traced: the libraries for it are an extra."""
+    if not settings.traces.endpoint:
+        return None
+    from platformops.gateway.tracing import exporting_to
+
+    return exporting_to(settings.traces.endpoint, ratio=settings.traces.ratio)
 
 
 def new_request_id() -> str:

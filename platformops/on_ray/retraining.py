@@ -32,12 +32,12 @@ class ProcessPorts:
 
     def __init__(self, home: Home, clock: Clock) -> None:
         self._home, self._clock = home, clock
-        self._begun: dict[str, tuple[float, subprocess.Popen[bytes]]] = {}
+        self._begun: dict[str, tuple[float, str, subprocess.Popen[bytes]]] = {}
 
     def work(self, order: Order, recipe: Recipe) -> None:
         begun = self._begun.get(order.system)
         now = self._clock.monotonic()
-        if begun is not None and (begun[1].poll() is None or now - begun[0] < REPEAT_S):
+        if begun is not None and (begun[2].poll() is None or (begun[1] == order.key and now - begun[0] < REPEAT_S)):
             return
         self._home.logs.mkdir(parents=True, exist_ok=True)
         with (self._home.logs / f"retraining-{order.system}.log").open("ab") as output:
@@ -49,7 +49,7 @@ class ProcessPorts:
                 stderr=output,
                 start_new_session=True,
             )
-        self._begun[order.system] = (now, started)
+        self._begun[order.system] = (now, order.key, started)
 
     def stop(self) -> None:
         """Ends work under way, also what an earlier controller began: its process leads a group of its own."""

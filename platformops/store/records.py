@@ -30,6 +30,7 @@ Keys in use (a key's parts are separated by `/` and contain none):
     health/guard                  the budget of remedies, and whether the breaker is open
     health/learnt                 what became of predictions and remedies
     health/listener               where probes report, and their key
+    status/drift/<system>         the evidence of drift when answers were looked at last
     status/fleet                  what the controller saw of the nodes last
     status/controller             what the controller saw at its last tick: systems, nodes, problems
     cluster/<name>                a local cluster that `up` started: addresses and processes

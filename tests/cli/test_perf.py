@@ -97,7 +97,7 @@ def proposal(rate):
 def test_a_proposal_that_keeps_its_limit_under_load_is_proven_with_its_figures(endpoint, tmp_path):
     file = tmp_path / "a.png"
     file.write_bytes(b"image")
-    proof = tuning.proven(endpoint, file, proposal(100.0), p99_s=5.0, seconds=1.0)
+    proof = tuning.proven(tuning.Trial(endpoint, file, 5.0, 1.0), 100.0, seconds=1.0)
     assert proof.is_within
     assert "0 errors" in proof.told
 
@@ -106,8 +106,20 @@ def test_a_proposal_that_misses_its_limit_or_fails_is_not_proven(endpoint, tmp_p
     good, bad = tmp_path / "a.png", tmp_path / "b.png"
     good.write_bytes(b"image")
     bad.write_bytes(b"bad")
-    assert "not kept" in tuning.proven(endpoint, good, proposal(100.0), p99_s=1e-6, seconds=1.0).told
-    assert "200 errors" in tuning.proven(endpoint, bad, proposal(100.0), p99_s=5.0, seconds=1.0).told
+    assert "not kept" in tuning.proven(tuning.Trial(endpoint, good, 1e-6, 1.0), 100.0, seconds=1.0).told
+    assert " errors" in tuning.proven(tuning.Trial(endpoint, bad, 5.0, 1.0), 100.0, seconds=1.0).told
+
+
+def test_of_rates_that_are_too_high_the_highest_that_keeps_the_limit_is_proven(endpoint, tmp_path, monkeypatch):
+    tried = []
+
+    def proven(trial, rate, *, seconds):
+        tried.append(rate)
+        return tuning.Proof(rate <= 70, "", rate)
+
+    monkeypatch.setattr(tuning, "proven", proven)
+    assert tuning.kept(tuning.Trial(endpoint, tmp_path, 0.08, 1.0), 100.0).rate_per_s == 70.0
+    assert tried == [100.0, 85.0, 70.0]
 
 
 def test_what_was_proven_is_written_to_the_spec_and_nothing_else_changes(tmp_path):

@@ -12,8 +12,10 @@ import pytest
 from platformops.cli.endpoint import GATEWAY
 from platformops.cli.logs import followed, tail
 from platformops.cli.models import listed
-from platformops.cli.status import SILENT_AFTER_S, seen
+from platformops.cli.status import SILENT_AFTER_S, _draw, seen
+from platformops.cli.trends import Trends
 from platformops.cli.why import explanations
+from platformops.clock import ManualClock
 from platformops.delivery.systems import stop_system
 from platformops.errors import UserError
 from platformops.observation.log_lines import line as log_line
@@ -108,6 +110,42 @@ def test_why_of_something_unknown_names_the_nearest(ran, subject, hint):
     with pytest.raises(UserError) as caught:
         explanations(ran, subject, limit=1)
     assert hint in caught.value.remedy
+
+
+def test_why_tells_of_a_request_by_its_id_or_its_trace(promoted, home, keep, platformops):
+    id = "4f2a" * 6
+    sample = {"revision": "img-r1", "model_version": "img:v1", "node": "n1", "label": "3", "truth": "8", "at": 5.0}
+    promoted.store.put(f"sample/img/{id}", {"request_id": id, **sample}, expect=None)
+    keep(promoted)
+    (home / "logs").mkdir()
+    line = {"http.request.id": id, "http.response.status_code": 200, "@timestamp": "T"}
+    (home / "logs" / "gateway.jsonl").write_text(json.dumps(line) + "\n")
+    for subject in (id, id.rjust(32, "0")):
+        told = platformops("why", subject, "--json").json
+        assert told["decision"] == "request answered 200 by img:v1 on node n1"
+        assert told["evidence"][0]["truth"] == "8"
+        assert told["evidence"][1] == line
+    (home / "logs" / "gateway.jsonl").write_text("")
+    assert platformops("why", id).out.startswith(f"{id}: request answered by img:v1")
+    assert platformops("why", "0" * 24).code == 2
+
+
+def test_watching_status_draws_what_is_answered_until_it_is_ended(promoted, monkeypatch, capsys):
+    counts = iter((0.0, 100.0, 300.0))
+
+    def counted(endpoint):
+        labels = (("revision", "img-r1"), ("status", "200"), ("system", "img"))
+        return {("platformops_requests_total", labels): next(counts)}
+
+    monkeypatch.setattr("platformops.cli.measuring.counted", counted)
+    monkeypatch.setattr("platformops.cli.perf.endpoint_of", lambda system: system)
+    clock, trends = ManualClock(), Trends()
+    for _ in range(3):
+        _draw(seen(promoted.store, promoted.clock.now()), trends, clock, is_live=True)
+        clock.sleep(2.0)
+    out = capsys.readouterr().out
+    assert "img: requests/s ▅█ 100.0" in out
+    assert out.count("img: errors") == 2, "the first look has nothing to compare with"
 
 
 @pytest.mark.parametrize("subject", ["", "../x", "a/b/c", "\x1b[2J", "‮", "x" * 5000, "%s", "abcdef01"])

@@ -112,6 +112,21 @@ def test_tuning_keeps_the_limit_with_the_fewest_replicas():
     assert propose(alone, p99_s=0.05, replicas=(1, 2), batches=(64,)).replicas == 1  # the gateway bounds it
 
 
+def test_replicas_beyond_the_cores_add_nothing():
+    """2 ms of CPU an item, 0.5 ms of the gateway's: two cores make 800 a second, however many replicas there are."""
+    service = Service(0.0, 0.002, 0.0, (1.0,), 0.0005, cpu_item_s=0.002, cores=2.0)
+    assert capacity_per_s(service, replicas=1, batch=8) == pytest.approx(500)
+    assert [capacity_per_s(service, replicas=n, batch=8) for n in (2, 4)] == pytest.approx([800, 800])
+    assert predict(service, Load(4, 8, clients=64), requests=4000).throughput_per_s == pytest.approx(800, rel=0.03)
+    assert propose(service, p99_s=0.08, replicas=(1, 2, 3, 4), batches=(8,)).replicas == 2
+
+
+def test_cpu_an_item_is_found_in_what_replicas_tell(points):
+    world = World()
+    each = world.decode_s + world.transform_s + world.model_s
+    assert each < fit_service(points, cores=2.0).cpu_item_s < each + world.model_fixed_s
+
+
 def test_a_limit_below_one_item_alone_is_refused_with_the_reason():
     with pytest.raises(ValueError, match=r"one item alone takes 2\.6 ms"):
         propose(STEADY, p99_s=0.001, replicas=(1,))

@@ -42,8 +42,8 @@ def test_every_metric_has_a_name_of_its_own_a_unit_and_a_meaning():
 
 def test_the_gateway_exports_everything_that_is_listed():
     gateway = GatewayMetrics()
-    gateway(Exchange("id", 0.0, "POST", "/", "c", system="digits", revision="digits-r1", status=200, items=1))
-    gateway(Exchange("id", 0.0, "POST", "/", "c", system="digits", status=503, code="overloaded"))
+    gateway.answered(Exchange("id", 0.0, "POST", "/", "c", system="digits", revision="digits-r1", status=200, items=1))
+    gateway.answered(Exchange("id", 0.0, "POST", "/", "c", system="digits", status=503, code="overloaded"))
     gateway.called("digits-r1", "n1", items=4, seconds=0.01, stages_s=(0.001, 0.002, 0.003), cpu_s=0.005)
     gateway.tell([Reading(m, 1.0, tuple("x" for _ in m.labels)) for m in metrics.READ])
     found, _ = exported(gateway, Lane())
@@ -72,7 +72,7 @@ def test_what_was_told_before_is_gone():
 def test_series_are_bounded_however_many_revisions_come():
     gateway = GatewayMetrics()
     for i in range(metrics.MOST_SERIES + 500):
-        gateway(Exchange("id", 0.0, "POST", "/", "c", system="s", revision=f"s-r{i}", status=200, items=1))
+        gateway.answered(Exchange("id", 0.0, "POST", "/", "c", system="s", revision=f"s-r{i}", status=200, items=1))
         gateway.called(f"s-r{i}", "n", items=1, seconds=0.0, stages_s=(0.0, 0.0, 0.0), cpu_s=0.0)
     gateway.tell([Reading(metrics.SYSTEM_UP, 1.0, (str(i),)) for i in range(metrics.MOST_SERIES + 500)])
     _, text = exported(gateway)
@@ -97,7 +97,8 @@ def test_what_the_store_says_becomes_gauges():
             Put("version/digits/0000000003", {"metrics": {"accuracy": 0.97, "per_class": {}}}, None),
             Put("quality/digits:v3", {"labelled": 10, "wrong": 1}, None),
             Put("status/controller", {"at": 95.0, "epoch": 4, "problems": ["x"], "nodes": [{"state": "alive"}]}, None),
-            Put("drift/digits", {"state": "confirmed", "evidence": {"input": 15.0}}, None),
+            Put("drift/digits", {"state": "confirmed"}, None),
+            Put("status/drift/digits", {"at": 1.0, "evidence": {"input": 15.0}}, None),
         ]
     )  # fmt: skip
     found = {(r.metric.name, *r.labels): r.value for r in readings(store, now=100.0)}
@@ -114,6 +115,7 @@ def test_what_the_store_says_becomes_gauges():
     assert found["controller_age_seconds",] == 5.0
     assert found["nodes", "alive"] == 1.0
     assert found["drift_confirmed", "digits"] == 1.0
+    assert found["drift_log_evidence", "digits", "input"] == 15.0
 
 
 def test_an_empty_store_says_nothing_and_breaks_nothing():

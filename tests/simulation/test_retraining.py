@@ -39,6 +39,7 @@ class World:
     """So many first calls of each order are of workers that die."""
     truths: bool = True
     calls: list = field(default_factory=list)
+    pictures: bool = True
     wrong: float = 0.02
     dark: float = 0.0
 
@@ -66,6 +67,8 @@ class World:
         self.store.commit([outcome_put(order, outcome)])
 
     def profiles(self, system, ids):
+        if not self.pictures:
+            return {id: () for id in ids}
         return {id: tuple(self.luck.normal(0.5 - self.dark, 0.1, 7)) for id in ids}
 
     def answer(self):
@@ -129,6 +132,35 @@ def check_invariants(world):
     assert loop.failures <= policy.most_failures
     numbers = [order.number for order in world.calls]
     assert numbers == sorted(numbers), "one retraining at a time"
+
+
+def test_inputs_that_are_no_pictures_are_learnt_from_all_the_same():
+    world = World(pictures=False)
+    world.run(2 * STEADY)
+    world.wrong = 0.6
+    world.run(500, lambda loop: loop.state is LoopState.COOLING)
+    assert [order.phase for order in world.calls] == ALL_PHASES
+
+
+def test_what_was_not_kept_is_nothing_to_learn_from():
+    world = World()
+    world.profiles = lambda system, ids: {}
+    world.run(2 * STEADY)
+    world.wrong = 0.6
+    world.run(500)
+    assert world.loop.state is LoopState.CHOOSING
+    assert world.calls == []
+
+
+def test_evidence_is_written_down_at_each_look():
+    world = World()
+    world.run(2 * STEADY)
+    calm = world.store.get("status/drift/img").value["evidence"]
+    world.dark = 0.02
+    world.run(100)
+    seen = world.store.get("status/drift/img").value["evidence"]
+    assert {"input", "prediction", "label", "error"} <= set(seen)
+    assert seen["input"] > calm["input"]
 
 
 def test_answers_that_go_wrong_end_in_a_promoted_model_and_the_loop_cools_down():

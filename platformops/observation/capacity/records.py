@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
@@ -95,10 +96,23 @@ class Service:
     gateway_s: float
     """Of one gateway, a request."""
     contention: float = 0.0
-    """By which ratio each further replica slows all down: they share cores."""
+    """By which ratio each further replica slows all down, as far as that was measured."""
+    cpu_item_s: float = 0.0
+    """CPU of a replica an item."""
+    cores: float = math.inf
+    """That replicas and the gateway share; infinite where nobody says."""
 
     def call_s(self, items: float, *, replicas: int) -> float:
-        return (self.fixed_s + self.item_s * items) * (1.0 + self.contention * (replicas - 1))
+        alone = self.fixed_s + self.item_s * items
+        return alone * max(1.0 + self.contention * (replicas - 1), self._stretch(alone, items, replicas))
+
+    def _stretch(self, alone: float, items: float, replicas: int) -> float:
+        """By which ratio calls take longer when all replicas compute and there are not cores enough: the gateway has
+        the part of them that its share of an item's CPU is."""
+        if math.isinf(self.cores) or not self.cpu_item_s:
+            return 1.0
+        wanted = replicas * self.cpu_item_s * items / alone
+        return wanted / (self.cores * self.cpu_item_s / (self.cpu_item_s + self.gateway_s))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -21,8 +22,9 @@ FEWEST_CALLS = 3
 """Of a replica, before its speed is told apart from luck."""
 
 
-def fit_service(points: Sequence[Measured]) -> Service:
-    """From all calls of all points. Raises ValueError without a call."""
+def fit_service(points: Sequence[Measured], *, cores: float = math.inf) -> Service:
+    """From all calls of all points; `cores` are those that replicas and gateway share. Raises ValueError without a
+    call."""
     calls = [call for point in points for call in point.calls]
     if not calls:
         raise ValueError("no call was measured")
@@ -43,9 +45,11 @@ def fit_service(points: Sequence[Measured]) -> Service:
     is_many = len(calls) >= FEWEST_FOR_SPREAD
     spread = float(np.std(np.log(np.maximum(luck, 1e-9)))) if is_many else USUAL_SPREAD
     mean = float(np.mean(luck))  # of a fit of relative errors it is not quite 1
+    cpu_item_s = sum(c.cpu_s for c in calls) / sum(c.items for c in calls)
     return Service(
-        fixed_s * mean, item_s * mean, min(spread, 1.5), tuple(by_name.values()) or (1.0,), gateway_s, contention
-    )
+        fixed_s * mean, item_s * mean, min(spread, 1.5), tuple(by_name.values()) or (1.0,), gateway_s, contention,
+        cpu_item_s, cores,
+    )  # fmt: skip
 
 
 def capacity_per_s(service: Service, *, replicas: int, batch: int) -> float:
@@ -61,13 +65,15 @@ def slowness_of(service: Service, replicas: int) -> tuple[float, ...]:
     return (*known, *(1.0 for _ in range(replicas - len(known))))
 
 
-def capacity_interval(points: Sequence[Measured], *, replicas: int, batch: int, seed: int = 0) -> Interval:
+def capacity_interval(
+    points: Sequence[Measured], *, replicas: int, batch: int, cores: float = math.inf, seed: int = 0
+) -> Interval:
     """With the bounds that resampled calls give."""
     luck = np.random.default_rng(seed)
-    values = [capacity_per_s(fit_service(points), replicas=replicas, batch=batch)]
+    values = [capacity_per_s(fit_service(points, cores=cores), replicas=replicas, batch=batch)]
     for _ in range(RESAMPLES):
         drawn = [_resampled(point, luck) for point in points]
-        values.append(capacity_per_s(fit_service(drawn), replicas=replicas, batch=batch))
+        values.append(capacity_per_s(fit_service(drawn, cores=cores), replicas=replicas, batch=batch))
     return interval_of(values)
 
 

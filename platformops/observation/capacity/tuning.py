@@ -13,6 +13,8 @@ BATCHES = (1, 2, 4, 8, 16, 32, 64, 128)
 SHARES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 """Of capacity, tried in this order: the p99 rises with the load, so that the last that keeps the limit is best."""
 REQUESTS = 6000
+GAIN = 1.02
+"""By which a combination must be better than one with fewer replicas."""
 HEADROOM = 0.9
 """Of the rate that the model just allows: what is proposed must hold when it is measured."""
 
@@ -34,8 +36,10 @@ def propose(service: Service, *, p99_s: float, replicas: Sequence[int], batches:
     best: tuple[float, Prediction] | None = None
     for count in sorted(replicas):
         for batch in batches:
+            if best and _most(service, Load(count, batch)) <= GAIN * best[0]:
+                continue  # not worth its evaluation
             found = most_within(service, Load(count, batch), p99_s=p99_s)
-            if found and (best is None or found.throughput_per_s > 1.02 * best[0]):
+            if found and (best is None or found.throughput_per_s > GAIN * best[0]):
                 best = found.throughput_per_s, found
     if best is None:
         fastest = service.call_s(1, replicas=1) + service.gateway_s
@@ -44,6 +48,11 @@ def propose(service: Service, *, p99_s: float, replicas: Sequence[int], batches:
     capacity = capacity_per_s(service, replicas=chosen.load.replicas, batch=chosen.load.batch)
     queue = max(chosen.load.batch, int(capacity * p99_s))
     return Proposal(chosen.load.replicas, chosen.load.batch, queue, chosen, _reason(chosen, p99_s, capacity))
+
+
+def _most(service: Service, settings: Load) -> float:
+    """A rate that these settings cannot be proposed beyond."""
+    return HEADROOM * SHARES[-1] * capacity_per_s(service, replicas=settings.replicas, batch=settings.batch)
 
 
 def most_within(service: Service, settings: Load, *, p99_s: float) -> Prediction | None:

@@ -114,6 +114,16 @@ class AnswerWatch:
         """Answers that are still to come before anything can be compared."""
         return max(0, REFERENCE - self.answers)
 
+    def evidence(self) -> dict[str, float]:
+        """Log evidence of the strongest stream by kind; empty before there is a reference."""
+        if self._watch is None:
+            return {}
+        each, strongest = self._watch.evidence(), dict[str, float]()
+        for stream in self._watch.streams:
+            kind = stream.kind.value
+            strongest[kind] = max(strongest.get(kind, each[stream.name]), each[stream.name])
+        return strongest
+
     def compared(self) -> list[Compared]:
         """Each stream that has values before and after; empty before there is a reference."""
         if self._watch is None:
