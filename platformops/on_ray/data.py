@@ -20,16 +20,14 @@ from platformops.errors import BadInput, DataRefused
 from platformops.on_ray.avoiding import selector
 from platformops.on_ray.gang_places import kept_off
 from platformops.on_ray.grouping import grouped
-from platformops.on_ray.read import RAW_ROWS, Packed, Reader, Reading, Written, unpack
+from platformops.on_ray.read import RAW_ROWS, Packed, Reader, Written, unpack
 from platformops.on_ray.session import capacities
-from platformops.on_ray.tickets import slots_of, task_cpus
+from platformops.on_ray.tickets import task_cpus
 from platformops.spec.types import CheckSpec, SplitSpec
 from platformops.store.records import Json, JsonObject
 
 SAMPLE_ROWS = 32
 NO_PROGRESS_S = 120
-QUEUED = 2
-"""Groups at a process: the executor looks ten times a second; who waits for it, stands still meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -141,17 +139,9 @@ def _read(
     groups = len(reader.groups)
     dataset = ray.data.from_items([{"group": i} for i in range(groups)], override_num_blocks=groups)
     rows = 0
-    free = capacities()
-    ticket = task_cpus(free)
+    cpus = task_cpus(capacities())
     read = dataset.map_batches(
-        Reading,
-        fn_constructor_args=(reader,),
-        batch_size=1,
-        num_cpus=ticket,
-        label_selector=selector(kept_off({"CPU": ticket})) or None,
-        compute=ray.data.ActorPoolStrategy(
-            min_size=min(groups, slots_of(free, ticket)), max_size=groups, max_tasks_in_flight_per_actor=QUEUED
-        ),
+        reader, batch_size=1, num_cpus=cpus, label_selector=selector(kept_off({"CPU": cpus})) or None
     )
     for record in read.iter_rows():
         packed = unpack(record["meta"], record["payload"])

@@ -11,7 +11,7 @@ ROW_S = 20e-6
 """CPU time that a small image costs: its decoder is started, its digest taken, its row written."""
 BYTE_S = 1.2e-9
 """CPU time for each further byte of decoded pixels."""
-GROUP_S = (0.2, 2.0)
+GROUP_S = (0.2, 4.0)
 """CPU time of a group, at least and at most: between two tasks a core waits for the executor of Ray Data, which
 looks ten times a second, and progress is seen once a group."""
 EVEN_GROUPS = 8

@@ -129,16 +129,6 @@ class Reader:
                 splits[self.forced_split or split_of(digest, shares)].add(pixels, row, digest)
 
 
-class Reading:
-    """A reader in a process that stays: the next group waits there already when one is done."""
-
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
-
-    def __call__(self, batch: Mapping[str, np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        yield from self._reader(batch)
-
-
 @contextmanager
 def _no_collections() -> Iterator[None]:
     """Rows are freed as they are done with, and looking for cycles among them takes a tenth of the time."""

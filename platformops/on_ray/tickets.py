@@ -24,7 +24,7 @@ class Capacity:
 def task_cpus(nodes: Sequence[Capacity]) -> float:
     """What a computing task should reserve now, so that as many run as there are CPUs. Raises ClusterError for none."""
     wanted = sum(int(n.cpus) for n in nodes)
-    slots = {ticket: slots_of(nodes, ticket) for ticket in TICKETS}
+    slots = {ticket: sum(int(n.free_cpus / ticket + 1e-9) for n in nodes) for ticket in TICKETS}
     fitting = [ticket for ticket in TICKETS if slots[ticket] >= max(1, wanted)]
     placeable = [ticket for ticket in TICKETS if slots[ticket]]
     if not placeable:
@@ -34,8 +34,3 @@ def task_cpus(nodes: Sequence[Capacity]) -> float:
             remedy="stop what holds them (`platformops status`, `ray status`), or add a node",
         )
     return fitting[0] if fitting else placeable[0]
-
-
-def slots_of(nodes: Sequence[Capacity], ticket: float) -> int:
-    """How many tasks that reserve `ticket` CPUs can be placed now."""
-    return sum(int(n.free_cpus / ticket + 1e-9) for n in nodes)
