@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from platformops.health.common_cause import fell_silent_together, too_many
+from platformops.health.common_cause import fell_silent_together, still_cut_off, too_many
 from platformops.health.gaps import GapModel
 from platformops.health.records import (
     LIVENESS,
@@ -60,6 +60,8 @@ class LivenessPolicy:
     """How long what it said holds; it is asked again before."""
     together_ratio: float = 0.2
     """More than this share of the fleet silent since the same moment is a common cause, and nobody is condemned."""
+    linger_periods: float = 30.0
+    """For so long a rest of a crowd is held too, while it is more than the same share of it."""
     release_periods: float = 2.0
     """After it, the others have time to come back before the rest is judged."""
 
@@ -175,7 +177,11 @@ class Liveness:
         policy, roster = self._policy, self._roster
         last_s = self._silence.last_s[slots]
         together = fell_silent_together(last_s, period_s=policy.period_s)
+        roster.crowds[slots] = np.maximum(roster.crowds[slots], together)
         mass = too_many(together, num_live=roster.num_live, share=policy.together_ratio)
+        was_mass = roster.crowds[slots] > policy.together_ratio * roster.num_live
+        is_fresh = now_s - last_s < policy.linger_periods * policy.period_s
+        mass |= was_mass & is_fresh & still_cut_off(together, roster.crowds[slots], share=policy.together_ratio)
         roster.held_until_s[slots[mass]] = now_s + policy.release_periods * policy.period_s
         verdicts: list[LivenessVerdict] = []
         asks: list[str] = []

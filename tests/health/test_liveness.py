@@ -119,6 +119,19 @@ def test_of_a_partition_that_ends_one_node_stays_away_and_alone_is_condemned():
     assert world.dead() == ["n1"]
 
 
+def test_who_is_cut_off_by_a_second_cut_when_the_first_ends_is_held_on_and_condemned_when_that_lasts():
+    world = World(24)
+    world.run(60)
+    first, both = world.nodes[:7], world.nodes[:3]
+    world.run(10, silent=first)
+    world.run(10, silent=both)
+    assert world.dead() == []
+    world.run(60)
+    world.run(10, silent=first)
+    world.run(40, silent=both)
+    assert set(world.dead()) == set(both)
+
+
 def test_a_node_that_dies_while_others_are_cut_off_is_condemned_none_the_less():
     world = World(20)
     world.run(60)
