@@ -58,6 +58,9 @@ class LivenessPolicy:
     """Counted, as silence is, on the fleet's clock: an overloaded machine answers late too."""
     channel_valid_periods: float = 3.0
     """How long what it said holds; it is asked again before."""
+    cut_periods: float = 0.0
+    """Silence from which a second channel that is silent, too, condemns at the earliest: a short cut of the network
+    silences both."""
     together_ratio: float = 0.2
     """More than this share of the fleet silent since the same moment is a common cause, and nobody is condemned."""
     linger_periods: float = 30.0
@@ -204,7 +207,9 @@ class Liveness:
         if answer is ChannelAnswer.ANSWERED or state is LivenessState.PROBE_SICK:
             return self._weigh_probe(slot, suspicion, answer, now_s)
         is_starting = roster.num_beats[slot] < policy.min_beats and answer is not ChannelAnswer.REFUSED
-        if suspicion.log_odds < policy.condemn_log_odds or is_starting:
+        may_be_cut = answer is ChannelAnswer.SILENT and not roster.is_accused[slot]
+        is_early = may_be_cut and suspicion.silence_periods < policy.cut_periods
+        if suspicion.log_odds < policy.condemn_log_odds or is_starting or is_early:
             return None
         if now_s < roster.held_until_s[slot] and answer is not ChannelAnswer.REFUSED:
             if state is LivenessState.HELD:

@@ -15,8 +15,9 @@ HAZARD_PER_DAY = 0.005
 class World:
     """A fleet that beats once a second, each node at its own phase, and a monitor that is played to."""
 
-    def __init__(self, num_nodes, *, second_channel=False, hazards=()):
-        self.monitor = Liveness(LivenessPolicy(tick_s=TICK_S, second_channel=second_channel), now_s=0.0)
+    def __init__(self, num_nodes, *, second_channel=False, hazards=(), cut_periods=0.0):
+        policy = LivenessPolicy(tick_s=TICK_S, second_channel=second_channel, cut_periods=cut_periods)
+        self.monitor = Liveness(policy, now_s=0.0)
         self.nodes = [f"n{number}" for number in range(num_nodes)]
         for at, node in enumerate(self.nodes):
             self.monitor.add(node, hazard_per_day=dict(hazards).get(at, HAZARD_PER_DAY))
@@ -184,6 +185,16 @@ def test_a_channel_that_says_nothing_condemns_sooner_than_silence_alone():
         world.run(12, silent=["n2"])
         (taken[second_channel],) = [v.suspicion.silence_s for v in world.verdicts if v.state is LivenessState.DEAD]
     assert taken[True] < taken[False]
+
+
+def test_a_cut_of_three_seconds_that_silences_both_channels_condemns_nobody():
+    world = World(2, second_channel=True, cut_periods=4.75)
+    world.run(60)
+    world.run(3, silent=["n1"], answers=ChannelAnswer.SILENT)
+    world.run(20)
+    assert world.dead() == []
+    world.run(6, silent=["n1"], answers=ChannelAnswer.SILENT)
+    assert world.dead() == ["n1"]
 
 
 def test_a_refused_connection_condemns_even_in_a_crowd():
