@@ -55,7 +55,7 @@ PART_S = 270.0
 """A part begins nothing new after so long."""
 SHORT_KINDS = ("kill_raylet", "kill_node", "freeze_raylet", "freeze_actor")
 RAW_ROUND = ("kill_node", "kill_actor", "freeze_actor", "kill_raylet", "freeze_node", "hung_rank", "freeze_raylet")
-FULL = ("raw", "raw", "served", "ill", "hogs", "hogs", "hogs")
+FULL = ("raw", "raw", "others", "others", "hogs", "hogs", "hogs")
 """And faults until there are enough."""
 NUM_FAULTS = 100
 KILLED, FROZEN = ("kill_raylet", "kill_node"), ("freeze_raylet", "freeze_node")
@@ -98,21 +98,16 @@ def raw(made: Site, part: Part) -> None:
         _strike(made, part, kind, number, is_raw=True)
 
 
-def served(made: Site, part: Part) -> None:
-    """Replicas killed and held still, and nodes of replicas drained."""
+def others(made: Site, part: Part) -> None:
+    """Replicas killed and held still, nodes of replicas drained, and nodes that are slow and that leak."""
     _watched(made)
     app, began = Served(), time.monotonic()
-    while time.monotonic() - began < PART_S:
-        for kind in ("kill_replica", "freeze_replica") * 3:
+    while time.monotonic() - began < 0.5 * PART_S:
+        for kind in ("kill_replica", "freeze_replica") * 2:
             _replica(made, part, app, kind)
         _move(made, part, app)
     app.close()
-
-
-def ill(made: Site, part: Part) -> None:
-    """Nodes that leak and nodes that are slow, each in a control group of its own."""
-    _watched(made)
-    for befall in (slowed, leaked, slowed, leaked):
+    for befall in (slowed, leaked):
         struck = befall(made)
         _said(struck)
         part.struck.append(struck)
@@ -142,7 +137,7 @@ def short(made: Site, part: Part) -> None:
 
 
 PARTS: Mapping[str, Callable[[Site, Part], None]] = {
-    "faults": faults, "served": served, "ill": ill, "hogs": hogs, "raw": raw, "short": short,
+    "faults": faults, "others": others, "hogs": hogs, "raw": raw, "short": short,
 }  # fmt: skip
 
 

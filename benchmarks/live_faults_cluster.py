@@ -43,6 +43,8 @@ class Site:
 
         # Ray's default place would name this cluster to every other process of the machine.
         ray._private.utils.write_ray_address = ray._private.utils.reset_ray_address = lambda *_, **__: None
+        # Nodes join from another thread, where no signal can be taken; everything is ended by name anyway.
+        ray._private.utils.set_sigterm_handler = lambda *_: None
         self.home: Home = home
         self.store: Store = open_store(home.store_url)
         arguments = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100_000_000}

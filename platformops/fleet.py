@@ -52,6 +52,8 @@ from platformops.health.nodes import (
     wish_from,
 )
 from platformops.health.records import ChannelAnswer, LivenessVerdict
+from platformops.health.remedy import Choice
+from platformops.health.risk import Risk
 from platformops.health.watch import Watch
 from platformops.health.wire import Order, Report
 from platformops.store.lease import fence, held, take
@@ -60,6 +62,9 @@ from platformops.store.records import Json, JsonObject, Put, Store
 LEASE = "lease/fleet"
 STATUS = "status/fleet"
 STATUS_EVERY_S = 2.0
+STATUS_NODES_A_S = 250.0
+"""A table of more nodes is written less often, up to LONGEST_STATUS_S; a decision is told at once all the same."""
+LONGEST_STATUS_S = 8.0
 DECIDE_EVERY_S = 1.0
 """Beats are heard at each turn; what they mean is judged this often, and at once after a verdict."""
 WISHES_EVERY_S = 1.0
@@ -122,6 +127,9 @@ class FleetController:
         self._learnt = learnt_from(learnt.value) if learnt else Learnt(Record(clock.now()))
         self._wishes: Mapping[str, Wished] = {}
         self._policy = Policy()
+        self._risks: dict[str, Risk] = {}
+        self._choices: dict[str, Choice] = {}
+        """Of each node as it was judged last."""
         self._members: Mapping[str, Member] = {}
         self._turned_at = clock.now()
         self._wishes_at = self._status_at = self._listed_at = self._decided_at = -math.inf
@@ -139,9 +147,12 @@ class FleetController:
             return ()
         self._decided_at, members = now, self._members
         decided = decide(self._seen(members, verdicts, now), now)
+        self._risks = {n: r for n, r in (self._risks | decided.risks).items() if n in members}
+        self._choices = {n: c for n, c in (self._choices | decided.choices).items() if n in members}
         self._commit(decided)
         problems = self._act(decided)
-        if now - self._status_at >= STATUS_EVERY_S or decided.decisions:
+        every_s = min(max(STATUS_EVERY_S, len(members) / STATUS_NODES_A_S), LONGEST_STATUS_S)
+        if now - self._status_at >= every_s or decided.decisions:
             self._status_at = now
             self._store.put(STATUS, self._status(decided, members, problems, now), expect=None)
         return problems
@@ -203,7 +214,7 @@ class FleetController:
         puts = [
             Put(NODES + node, node_json(record), expect=None)
             for node, record in decided.records.items()
-            if _lasting(record) != _lasting(self._records.get(node))
+            if record is not (before := self._records.get(node)) and _lasting(record) != _lasting(before)
         ]
         if decided.guard != self._guard:
             puts.append(Put(GUARD, guard_json(decided.guard), expect=None))
@@ -254,7 +265,7 @@ class FleetController:
         return {**status, "breaker": breaker, "waiting": list(self._ports.waiting())}
 
     def _row(self, node: str, decided: Decided, member: Member, now: float) -> JsonObject:
-        record, risk, choice = decided.records[node], decided.risks.get(node), decided.choices.get(node)
+        record, risk, choice = decided.records[node], self._risks.get(node), self._choices.get(node)
         wished = self._wishes.get(node, Wished())
         view = self._watch.view(node, now) if member.is_alive else None
         is_cordoned = wished.wish in (Wish.CORDONED, Wish.DRAINED) or record.remedy in AWAY

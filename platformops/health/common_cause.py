@@ -19,6 +19,12 @@ def fell_silent_together(last_s: Floats, *, period_s: float) -> NDArray[np.intp]
     return until - np.searchsorted(ordered, last_s - 1.25 * period_s, "left")
 
 
+def still_cut_off(together: NDArray[np.intp], crowds: NDArray[np.int64], *, share: float) -> NDArray[np.bool_]:
+    """More than `share` of a crowd that is silent still, after others of it came back: what cut them off was more than
+    one cut, and not all are over. One that died meanwhile is a smaller part of its crowd."""
+    return (together >= 2) & (together > share * crowds)
+
+
 def too_many(together: NDArray[np.intp], *, num_live: int, share: float) -> NDArray[np.bool_]:
     """More than `share` of the living nodes, and at least two: the death of one node is nobody else's.
 

@@ -14,7 +14,7 @@ from statistics import median
 from platformops.delivery.records import Decision
 from platformops.health.calibration import Decided as Outcome
 from platformops.health.calibration import learn_outcomes, trust
-from platformops.health.fold import Condition, Observation, Transition, fold
+from platformops.health.fold import CALM_RATIO, Condition, Observation, Transition, fold
 from platformops.health.guard import Fleet, Guard, Order, Ruling, rule
 from platformops.health.hazard import NodeHistory, watched
 from platformops.health.nodes import Killed, Learnt, Member, NodeRecord, Policy, Wish, Wished
@@ -44,6 +44,8 @@ CLOSED = frozenset({NodeState.PROBATION, NodeState.BARRED})
 DOUBTFUL = frozenset({NodeState.SUSPECT, NodeState.UNHEALTHY})
 AWAY = frozenset({Remedy.CORDON, Remedy.MOVE, Remedy.DRAIN})
 LEAD_KEPT = 100
+QUIET_ROUNDS = 5
+"""A node about which there is nothing new is judged in one call of so many: of a large fleet that is nearly all."""
 UNUSUAL_RATIO, MOST_CERTAIN = 2.0, 0.99
 CHECKPOINT_EVERY_S = 60.0
 """Between two that are asked of the same node; what is not written by then is no remedy any more."""
@@ -117,15 +119,17 @@ class Decided:
     learnt: Learnt
     decisions: tuple[Decision, ...] = ()
     actions: tuple[Action, ...] = ()
-    risks: Mapping[str, Risk] = field(default_factory=dict)
-    choices: Mapping[str, Choice] = field(default_factory=dict)
+    risks: dict[str, Risk] = field(default_factory=dict)
+    choices: dict[str, Choice] = field(default_factory=dict)
 
 
 def decide(seen: Seen, now: float) -> Decided:
-    """Pure: the same sight and instant give the same answer."""
+    """Pure: the same sight and instant give the same answer. Of nodes about which there is nothing new a part is judged
+    at each call, the others in turn: `risks` and `choices` are of those that were judged."""
     turn = _Turn(seen, now)
-    for node in sorted(seen.members):
-        turn.judge(node)
+    for number, node in enumerate(sorted(seen.members)):
+        if (int(now) + number) % QUIET_ROUNDS == 0 or not turn.is_quiet(node):
+            turn.judge(node)
     return turn.decided()
 
 
@@ -149,6 +153,19 @@ class _Turn:
         self._usable = {n for n in self._living if self._is_usable(n)}
         self._rooms = sorted((seen.members[n].free_cpus, n) for n in self._usable)[-2:]
         self._common = self._common_cause()
+
+    def is_quiet(self, node: str) -> bool:
+        """Whether to judge it would change nothing: it is well, as it was, and nobody wants anything of it."""
+        record, view, member = self._records.get(node), self._seen.views.get(node), self._seen.members[node]
+        if record is None or view is None or node in self._said or node in self._seen.wishes:
+            return False
+        is_due = record.predicted is None or self._now - record.predicted_at >= HORIZON_S
+        was_well = record.condition.state is NodeState.HEALTHY and record.condition.calm_since is not None
+        was_well = was_well and record.remedy is Remedy.WAIT and not record.is_dead and not record.drill
+        is_well = view.liveness is LivenessState.ALIVE and view.raylet is RayletState.ANSWERS and _is_heard(view)
+        is_well = is_well and view.slow is None and not view.stopped
+        is_well = is_well and view.risk.probability < CALM_RATIO * LEAST_THRESHOLD
+        return member.is_alive and not is_due and was_well and is_well and record.incarnation == view.incarnation
 
     def judge(self, node: str) -> None:
         member, view = self._seen.members[node], self._seen.views.get(node)
@@ -424,7 +441,8 @@ class _Turn:
 
     def _rates_per_s(self) -> Mapping[str, float]:
         """By what is seen of each now, in two digits: what differs by less is not worth telling everybody."""
-        chances = {n: min(risk.actionable, MOST_CERTAIN) for n, risk in self._risks.items() if n in self._living}
+        seen = {n: view.risk for n, view in self._seen.views.items() if n in self._living} | self._risks
+        chances = {n: min(risk.actionable, MOST_CERTAIN) for n, risk in seen.items() if n in self._living}
         rates = {n: float(f"{-math.log1p(-chance) / HORIZON_S:.1e}") for n, chance in chances.items()}
         usual = median(rates.values()) if rates else 0.0
         return {"": usual, **{n: rate for n, rate in sorted(rates.items()) if rate > UNUSUAL_RATIO * usual}}

@@ -122,7 +122,7 @@ def is_answered(wanted: Wanted, before: Sight, now: Sight, struck_at: float) -> 
         case Wanted.BARRED:
             return record.condition.state is NodeState.BARRED
         case Wanted.DEAD:
-            return record.is_dead
+            return record.is_dead and not before.record.is_dead
 
 
 def false_actions(

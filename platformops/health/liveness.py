@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from platformops.health.common_cause import fell_silent_together, too_many
+from platformops.health.common_cause import fell_silent_together, still_cut_off, too_many
 from platformops.health.gaps import GapModel
 from platformops.health.records import (
     LIVENESS,
@@ -58,8 +58,13 @@ class LivenessPolicy:
     """Counted, as silence is, on the fleet's clock: an overloaded machine answers late too."""
     channel_valid_periods: float = 3.0
     """How long what it said holds; it is asked again before."""
+    cut_periods: float = 0.0
+    """Silence from which a second channel that is silent, too, condemns at the earliest: a short cut of the network
+    silences both."""
     together_ratio: float = 0.2
     """More than this share of the fleet silent since the same moment is a common cause, and nobody is condemned."""
+    linger_periods: float = 30.0
+    """For so long a rest of a crowd is held too, while it is more than the same share of it."""
     release_periods: float = 2.0
     """After it, the others have time to come back before the rest is judged."""
 
@@ -175,7 +180,11 @@ class Liveness:
         policy, roster = self._policy, self._roster
         last_s = self._silence.last_s[slots]
         together = fell_silent_together(last_s, period_s=policy.period_s)
+        roster.crowds[slots] = np.maximum(roster.crowds[slots], together)
         mass = too_many(together, num_live=roster.num_live, share=policy.together_ratio)
+        was_mass = roster.crowds[slots] > policy.together_ratio * roster.num_live
+        is_fresh = now_s - last_s < policy.linger_periods * policy.period_s
+        mass |= was_mass & is_fresh & still_cut_off(together, roster.crowds[slots], share=policy.together_ratio)
         roster.held_until_s[slots[mass]] = now_s + policy.release_periods * policy.period_s
         verdicts: list[LivenessVerdict] = []
         asks: list[str] = []
@@ -198,7 +207,9 @@ class Liveness:
         if answer is ChannelAnswer.ANSWERED or state is LivenessState.PROBE_SICK:
             return self._weigh_probe(slot, suspicion, answer, now_s)
         is_starting = roster.num_beats[slot] < policy.min_beats and answer is not ChannelAnswer.REFUSED
-        if suspicion.log_odds < policy.condemn_log_odds or is_starting:
+        may_be_cut = answer is ChannelAnswer.SILENT and not roster.is_accused[slot]
+        is_early = may_be_cut and suspicion.silence_periods < policy.cut_periods
+        if suspicion.log_odds < policy.condemn_log_odds or is_starting or is_early:
             return None
         if now_s < roster.held_until_s[slot] and answer is not ChannelAnswer.REFUSED:
             if state is LivenessState.HELD:

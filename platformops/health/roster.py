@@ -25,6 +25,8 @@ class Roster:
         self.num_beats: NDArray[np.int64] = np.zeros(capacity, np.int64)
         """Of this incarnation."""
         self.held_until_s: NDArray[np.float64] = np.full(capacity, -np.inf)
+        self.crowds: NDArray[np.int64] = np.zeros(capacity, np.int64)
+        """How many fell silent with it, at most, since its last beat."""
         self.is_live: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
         """Heard at least once and not dead: these make up the fleet's clock."""
         self.is_quiet: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
@@ -103,6 +105,7 @@ class Roster:
         self._reborn.clear()
         self.num_beats[slots] += 1
         self.held_until_s[slots] = -np.inf
+        self.crowds[slots] = 0
         self.is_accused[slots] = False
         fresh = slots[~self.is_live[slots]]
         self.is_live[fresh] = True
@@ -146,7 +149,7 @@ class Roster:
         self.num_held -= int(self.states[slot] is LivenessState.HELD)
         self.nodes[slot], self.states[slot], self._answers[slot] = "", LivenessState.ALIVE, None
         self._incarnations[slot] = self._sequences[slot] = -1
-        self.num_beats[slot] = 0
+        self.num_beats[slot] = self.crowds[slot] = 0
         self.held_until_s[slot] = self._asked[slot] = -np.inf
         self.is_live[slot] = self.is_quiet[slot] = self._waiting[slot] = self.is_accused[slot] = False
 
@@ -160,6 +163,7 @@ class Roster:
         self.priors = np.concatenate([self.priors, np.zeros(more)])
         self.num_beats = np.concatenate([self.num_beats, np.zeros(more, np.int64)])
         self.held_until_s = np.concatenate([self.held_until_s, np.full(more, -np.inf)])
+        self.crowds = np.concatenate([self.crowds, np.zeros(more, np.int64)])
         self._asked = np.concatenate([self._asked, np.full(more, -np.inf)])
         self.is_live = np.concatenate([self.is_live, np.zeros(more, np.bool_)])
         self.is_quiet = np.concatenate([self.is_quiet, np.zeros(more, np.bool_)])

@@ -35,6 +35,8 @@ PERSISTENT = 3
 anything."""
 WITNESSED = 2
 """Reports in a row that must say that a server is held still: a debugger's step is shorter."""
+CUT_PERIODS = 4.75
+"""A cut of three seconds, the beat before it and the one after it: a switch that comes back is no dead node."""
 QUIET_S = 5.0
 """Reports older than this say nothing of now."""
 ROUND_S = 5.0
@@ -88,7 +90,7 @@ class Watch:
     """Moved by reports, by answers of second channels, and by ticks; the same story gives the same views."""
 
     def __init__(self, *, now: float, policy: LivenessPolicy | None = None, model: FusedModel | None = None) -> None:
-        self._liveness = Liveness(policy or LivenessPolicy(), now_s=now)
+        self._liveness = Liveness(policy or LivenessPolicy(cut_periods=CUT_PERIODS), now_s=now)
         self._model = model or first_opinion()
         self._nodes: dict[str, _Heard | None] = {}
         self._hazards: dict[str, float] = {}

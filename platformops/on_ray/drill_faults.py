@@ -54,7 +54,9 @@ def freeze_worker(victim: Victim) -> None:
             return os.getpid()
 
     actor = _on(victim, Sleeper)
-    psutil.Process(int(ask("the drill's actor", actor.pid.remote(), START_S))).suspend()
+    pid = int(ask("the drill's actor", actor.pid.remote(), START_S))
+    victim.struck_from = victim.clock.monotonic()
+    psutil.Process(pid).suspend()
 
 
 def kill_controller(victim: Victim) -> None:
@@ -85,6 +87,7 @@ def leak(victim: Victim) -> None:
     """An actor of the node takes memory until next to nothing is left of what the node has, and keeps it so."""
     actor = _on(victim, Leak)
     ask("the drill's actor", actor.begin.remote(), START_S)
+    victim.struck_from = victim.clock.monotonic()
 
 
 class Leak:

@@ -52,6 +52,8 @@ class Victim:
     def __init__(self, place: Place, home: Home, store: Store, clock: Clock, undoing: Undoing) -> None:
         self.home, self.store, self.clock, self.undoing = home, store, clock, undoing
         self.mark, self.node, self.nodes = secrets.token_hex(4), "", list[str]()
+        self.struck_from = clock.monotonic()
+        """When the drill under way began to hurt: what it needs beforehand is none of the fault."""
         self.actors: list[ray.actor.ActorHandle] = []
         """Ray ends an actor that nobody holds."""
         self.session = str(ray._private.worker._global_node.get_session_dir_path())
@@ -155,8 +157,8 @@ def drill(kinds: Sequence[str], home: Home, store: Store, clock: Clock) -> list[
             while ordered and PLACES.get(ordered[0], Place.SHARED) is place:
                 kind = ordered.pop(0)
                 scores.append(_scored(kind, victim))
-                if DRILLS[kind].ends_node:
-                    break
+                if DRILLS[kind].ends_node or victim.record().is_dead:
+                    break  # what is left is held on another one
     return scores
 
 
@@ -172,9 +174,9 @@ def _victim(place: Place, home: Home, store: Store, clock: Clock) -> Iterator[Vi
 def _scored(kind: str, victim: Victim) -> Score:
     wanted, before = DRILLS[kind].wanted, victim.sight()
     clock = victim.clock
-    began, began_at = clock.monotonic(), clock.now()
+    victim.struck_from, began_at = clock.monotonic(), clock.now()
     STRIKES[kind](victim)
-    struck_at = clock.now()
+    struck_at, began = clock.now(), victim.struck_from
     deadline = began + PATIENCE * DRILLS[kind].limit_s
     while not (found := is_answered(wanted, before, victim.sight(), struck_at)) and clock.monotonic() < deadline:
         clock.sleep(LOOK_S)

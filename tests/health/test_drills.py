@@ -49,6 +49,11 @@ def test_a_node_that_is_not_heard_anew_is_not_yet_left_alone(sight):
     assert not is_answered(Wanted.LEFT_ALONE, BEFORE, sight, STRUCK_AT)
 
 
+def test_a_node_that_was_dead_before_is_no_answer_to_what_should_kill_it():
+    dead = replace(BEFORE, record=replace(RECORD, is_dead=True))
+    assert not is_answered(Wanted.DEAD, dead, after(is_dead=True), STRUCK_AT)
+
+
 def test_a_new_probe_on_a_node_that_was_condemned_is_no_answer():
     assert not is_answered(Wanted.NEW_PROBE, BEFORE, after(incarnation=2, is_dead=True), STRUCK_AT)
 

@@ -15,8 +15,9 @@ HAZARD_PER_DAY = 0.005
 class World:
     """A fleet that beats once a second, each node at its own phase, and a monitor that is played to."""
 
-    def __init__(self, num_nodes, *, second_channel=False, hazards=()):
-        self.monitor = Liveness(LivenessPolicy(tick_s=TICK_S, second_channel=second_channel), now_s=0.0)
+    def __init__(self, num_nodes, *, second_channel=False, hazards=(), cut_periods=0.0):
+        policy = LivenessPolicy(tick_s=TICK_S, second_channel=second_channel, cut_periods=cut_periods)
+        self.monitor = Liveness(policy, now_s=0.0)
         self.nodes = [f"n{number}" for number in range(num_nodes)]
         for at, node in enumerate(self.nodes):
             self.monitor.add(node, hazard_per_day=dict(hazards).get(at, HAZARD_PER_DAY))
@@ -119,6 +120,19 @@ def test_of_a_partition_that_ends_one_node_stays_away_and_alone_is_condemned():
     assert world.dead() == ["n1"]
 
 
+def test_who_is_cut_off_by_a_second_cut_when_the_first_ends_is_held_on_and_condemned_when_that_lasts():
+    world = World(24)
+    world.run(60)
+    first, both = world.nodes[:7], world.nodes[:3]
+    world.run(10, silent=first)
+    world.run(10, silent=both)
+    assert world.dead() == []
+    world.run(60)
+    world.run(10, silent=first)
+    world.run(40, silent=both)
+    assert set(world.dead()) == set(both)
+
+
 def test_a_node_that_dies_while_others_are_cut_off_is_condemned_none_the_less():
     world = World(20)
     world.run(60)
@@ -171,6 +185,16 @@ def test_a_channel_that_says_nothing_condemns_sooner_than_silence_alone():
         world.run(12, silent=["n2"])
         (taken[second_channel],) = [v.suspicion.silence_s for v in world.verdicts if v.state is LivenessState.DEAD]
     assert taken[True] < taken[False]
+
+
+def test_a_cut_of_three_seconds_that_silences_both_channels_condemns_nobody():
+    world = World(2, second_channel=True, cut_periods=4.75)
+    world.run(60)
+    world.run(3, silent=["n1"], answers=ChannelAnswer.SILENT)
+    world.run(20)
+    assert world.dead() == []
+    world.run(6, silent=["n1"], answers=ChannelAnswer.SILENT)
+    assert world.dead() == ["n1"]
 
 
 def test_a_refused_connection_condemns_even_in_a_crowd():
