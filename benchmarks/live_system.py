@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from platformops.home import Home, home_at
+from platformops.on_ray.cluster import free_port
 from platformops.store.open import open_store
 from platformops.store.records import Store
 
@@ -44,7 +44,7 @@ class LiveSystem:
 
     def up(self) -> None:
         """The system answers at `address` on return. Raises SystemExit when it does not come up."""
-        port = _free_port()
+        port = free_port()
         self.told("up", str(self.spec), "--port", str(port))
         self.address = f"http://127.0.0.1:{port}/{self.name}"
 
@@ -96,9 +96,3 @@ def live(spec: str, name: str, *, home: Path | None = None, logs: Path | None = 
         if logs is not None and system.home.logs.is_dir():
             shutil.copytree(system.home.logs, logs, dirs_exist_ok=True)
         shutil.rmtree(root, ignore_errors=True)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

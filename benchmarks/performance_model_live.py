@@ -36,7 +36,7 @@ serve: {slo: {p99_ms: 1000}}
 SLO_S = 0.08
 SECONDS = 3.0
 STEP = 1.15
-MOST_TRIES = 6
+MOST_TRIES = 5
 FULLNESS = (0.4, 0.6)
 """Of the rate within the limit, at which predictions are held against what is seen."""
 

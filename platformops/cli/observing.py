@@ -170,7 +170,11 @@ def _program(name: str) -> str:
 def _launch(folder: Path, name: str, program: str, address: str) -> subprocess.Popen[bytes]:
     own = folder / name
     arguments = {
-        PROMETHEUS: [f"--config.file={own}/prometheus.yml", f"--storage.tsdb.path={own}/data"],
+        PROMETHEUS: [
+            f"--config.file={own}/prometheus.yml",
+            f"--storage.tsdb.path={own}/data",
+            "--enable-feature=exemplar-storage",  # they lead from a quantile to the request behind it
+        ],
         ALERTMANAGER: [
             f"--config.file={own}/alertmanager.yml",
             f"--storage.path={own}/data",

@@ -25,8 +25,17 @@ Rps = Annotated[float, typer.Option(min=0.0, help="Predict for so many requests 
 Seconds = Annotated[float, typer.Option(min=0.2, max=300.0, help="Length of each stretch of load.")]
 
 
+Page = Annotated[Path | None, typer.Option("--page", metavar="FILE", help="Write a page with charts there.")]
+
+
 def perf(
-    system: System, file: File, replicas: Replicas = 0, rps: Rps = 0.0, seconds: Seconds = 3.0, json_: AsJson = False
+    system: System,
+    file: File,
+    replicas: Replicas = 0,
+    rps: Rps = 0.0,
+    seconds: Seconds = 3.0,
+    page: Page = None,
+    json_: AsJson = False,
 ) -> None:
     """Load a live system, name its bottleneck, and predict other settings."""
     from platformops.cli import measuring
@@ -36,11 +45,13 @@ def perf(
     endpoint = endpoint_of(system)
     points = measuring.sweep(endpoint, file, SystemClock(), seconds=seconds)
     document = told(points, endpoint, replicas=replicas or endpoint.replicas, rps=rps)
+    if page is not None:
+        page.write_text(_page(points, endpoint, document), encoding="utf-8")
     if json_:
         print_json(document)
     else:
         _print(points, document)
-    next_step(f"platformops tune {system} {file} --slo p99=80ms")
+    next_step(f"open {page}" if page else f"platformops tune {system} {file} --slo p99=80ms")
 
 
 def endpoint_of(system: str) -> Endpoint:
@@ -126,6 +137,20 @@ def told(points: Sequence[Measured], endpoint: Endpoint, *, replicas: int, rps: 
     return document  # type: ignore[return-value]  # built of JSON's own types
 
 
+def _page(points: Sequence[Measured], endpoint: Endpoint, document: JsonObject) -> str:
+    from platformops.observation.capacity.bottleneck import bottleneck
+    from platformops.observation.capacity.page import PerfPage, render
+    from platformops.observation.capacity.service import fit_service
+
+    service = fit_service(points, cores=endpoint.cores)
+    found, replicas = bottleneck(points[-1], service), int(str(document["replicas"]))
+    return render(PerfPage(endpoint.system, points, service, found, replicas, endpoint.batch, _said(document)))
+
+
+def _said(document: JsonObject) -> str:
+    return f"{document['bottleneck']} bounds it: {document['evidence']}; without it {document['relief']} times as much"
+
+
 def _print(points: Sequence[Measured], document: JsonObject) -> None:
     from platformops.cli.output import print_table, say
 
@@ -141,7 +166,7 @@ def _print(points: Sequence[Measured], document: JsonObject) -> None:
     ]
     print_table(("clients", "requests/s", "p50 ms", "p99 ms", "items a call"), rows)
     say()
-    say(f"Bottleneck: {document['bottleneck']}: {document['evidence']}; without it {document['relief']} times as much.")
+    say(f"Bottleneck: {_said(document)}.")
     bounds = document["capacity_interval"]
     assert isinstance(bounds, list)
     interval = f"{bounds[0]} to {bounds[1]}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -29,13 +30,22 @@ Name = Annotated[str, typer.Argument(help="After `node`: the beginning of its id
 Count = Annotated[int, typer.Option("--last", min=1, max=1000, help="How many decisions, newest first.")]
 
 
-def why(subject: Subject, name: Name = "", last: Count = 1, json_: AsJson = False) -> None:
+Page = Annotated[
+    Path | None, typer.Option("--page", metavar="FILE", help="Write a page on a release there: of a rollout's name.")
+]
+
+
+def why(subject: Subject, name: Name = "", last: Count = 1, page: Page = None, json_: AsJson = False) -> None:
     """Explain the last decision on a system, version, run, step or node, or what became of a request."""
     from platformops.cli import settings
     from platformops.cli.output import print_json
 
     with settings.opened_store(settings.home()) as store:
         found = explanations(store, _subject(store, subject, name), limit=last)
+        if page is not None:
+            from platformops.cli.release_pages import page_of
+
+            page.write_text(page_of(store, subject), encoding="utf-8")
     if json_:
         print_json(found[0] if last == 1 else {**found[0], "earlier": found[1:]})
     else:

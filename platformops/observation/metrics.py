@@ -99,6 +99,11 @@ CONTROLLER_AGE = _gauge("controller_age_seconds", "seconds", "Since the controll
 CONTROLLER_EPOCH = _gauge("controller_epoch", "takeovers", "How often a controller took over.")
 CONTROLLER_PROBLEMS = _gauge("controller_problems", "problems", "What the controller could not carry out last time.")
 NODES = _gauge("nodes", "nodes", "Machines of the cluster.", "state")
+NODE_RISK = _gauge(
+    "node_failure_probability", "ratio", "That a node fails within its horizon, an hour unless set.", "node"
+)
+NODE_HEALTH = _gauge("nodes_by_health", "nodes", "Watched machines by the state of their health.", "state")
+NODES_CORDONED = _gauge("nodes_cordoned", "nodes", "Machines that take no new work.")
 STORE_UP = _gauge("store_up", "info", "1 when the store could be read.")
 STORE_READ_SECONDS = _gauge("store_read_seconds", "seconds", "How long the last reading for these metrics took.")
 LABELLED = _gauge("labelled", "requests", "Predictions whose truth came back.", "version")
@@ -118,8 +123,8 @@ OF_PROCESS = (GATEWAY_CPU_SECONDS, GATEWAY_RESIDENT_BYTES)
 READ = (
     REVISION_INFO, ROUTE_WEIGHT, SYSTEM_UP, SLO_P99_SECONDS,
     SLO_ERROR_RATIO, ROLLOUT, ROLLOUT_STEP, RUNS, RUN_HEARTBEAT_AGE, STAGE_LAST_SECONDS, MODEL_METRIC, CONTROLLER_AGE,
-    CONTROLLER_EPOCH, CONTROLLER_PROBLEMS, NODES, STORE_UP, STORE_READ_SECONDS, LABELLED, WRONG, DRIFT_EVIDENCE,
-    DRIFT_CONFIRMED,
+    CONTROLLER_EPOCH, CONTROLLER_PROBLEMS, NODES, NODE_RISK, NODE_HEALTH, NODES_CORDONED, STORE_UP, STORE_READ_SECONDS,
+    LABELLED, WRONG, DRIFT_EVIDENCE, DRIFT_CONFIRMED,
 )  # fmt: skip
 """Read from the store every few seconds."""
 ALL = (*COUNTED, *OF_PROCESS, *READ)

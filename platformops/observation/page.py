@@ -1,5 +1,10 @@
 """The style of pages that are read without a network: light and dark, wide and narrow, on screen and on paper."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
 STYLE = """
 :root{color-scheme:light dark;--paper:#fbfbf9;--card:#fff;--ink:#1c1f23;--soft:#667079;--rule:#e4e6e3;
 --blue:#2563a8;--red:#c2452d;--fill:#dde8f3}
@@ -52,3 +57,32 @@ dl{display:grid;grid-template-columns:minmax(120px,220px) 1fr;gap:4px 16px;margi
 dt{color:var(--soft)}dd{margin:0;overflow-wrap:anywhere}
 @media print{nav{display:none}section{break-inside:avoid}}
 """
+
+
+def page(title: str, said: str, sections: Sequence[tuple[str, str]]) -> str:
+    """One HTML file without scripts or anything from elsewhere; of the `sections`, names and bodies, those with a body
+    are shown. Title, names and what is `said` are texts, bodies are HTML."""
+    body = "".join(f"<section><h2>{escape(name)}</h2>{content}</section>" for name, content in sections if content)
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; "
+        'img-src data:">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head>"
+        f"<body><header><h1>{escape(title)}</h1><p>{escape(said)}</p></header><main>{body}</main></body></html>\n"
+    )
+
+
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts; empty for no rows."""
+    if not rows:
+        return ""
+    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
+    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def figures(drawn: Sequence[tuple[str, str]]) -> str:
+    """Charts side by side, each a caption and its SVG."""
+    each = "".join(f"<figure>{svg}<figcaption>{escape(caption)}</figcaption></figure>" for caption, svg in drawn)
+    return f"<div class='charts'>{each}</div>" if each else ""

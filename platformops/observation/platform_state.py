@@ -12,6 +12,8 @@ from platformops.store.records import Entry, Json, JsonObject, Store
 
 DRIFT_STATUS = "status/drift/"
 """Before the name of a system: the evidence of drift when its answers were looked at last."""
+NODE_CHARS = 12
+"""Of a node's id; as many as commands show and take."""
 NEWEST_RUNS = 50
 NEWEST_VERSIONS = 200
 MOST_METRICS = 20
@@ -28,6 +30,7 @@ def readings(store: Store, *, now: float) -> tuple[Reading, ...]:
             *_models(store.scan("version/", limit=NEWEST_VERSIONS, descending=True)),
             *_quality(store.scan("quality/")),
             *_controller(store.get("status/controller"), now),
+            *_health(store.get("status/fleet")),
             *_drift(store.scan("drift/")),
             *_drift_evidence(store.scan(DRIFT_STATUS)),
         ]
@@ -116,6 +119,19 @@ def _controller(entry: Entry | None, now: float) -> Iterator[Reading]:
     states = Counter(str(n.get("state")) for n in (nodes if isinstance(nodes, list | tuple) else ()) if _is(n))
     for state, count in sorted(states.items()):
         yield Reading(metrics.NODES, float(count), (state,))
+
+
+def _health(entry: Entry | None) -> Iterator[Reading]:
+    """Of machines that people asked to be broken, in a drill, nothing is said."""
+    nodes = entry.value.get("nodes") if entry else ()
+    watched = [n for n in (nodes if isinstance(nodes, list | tuple) else ()) if isinstance(n, Mapping)]
+    watched = [n for n in watched if not n.get("is_drill")]
+    for node in watched:
+        yield from _number(metrics.NODE_RISK, node.get("probability"), str(node.get("id"))[:NODE_CHARS])
+    for state, count in sorted(Counter(str(n.get("state")) for n in watched).items()):
+        yield Reading(metrics.NODE_HEALTH, float(count), (state,))
+    if watched:
+        yield Reading(metrics.NODES_CORDONED, float(sum(bool(n.get("is_cordoned")) for n in watched)))
 
 
 def _drift(entries: Iterable[Entry]) -> Iterator[Reading]:

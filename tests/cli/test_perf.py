@@ -1,18 +1,20 @@
 """`perf` and `tune`: a live gateway under load, what its counters say, and limits that can be read."""
 
+import math
 from pathlib import Path
 
 import pytest
 
-from platformops.cli import measuring, tuning
+from platformops.cli import measuring, tune, tuning
 from platformops.cli.measuring import Endpoint
-from platformops.cli.perf import told
+from platformops.cli.perf import cores_of, told
 from platformops.cli.tune import limit_s
 from platformops.clock import ManualClock, SystemClock
 from platformops.errors import ClusterError, PlatformError, UserError
 from platformops.observation.capacity.records import Load, Prediction
 from platformops.observation.capacity.tuning import Proposal
 from platformops.spec.load import load_spec
+from platformops.store.memory import MemoryStore
 from tests.gateway.door import Door, served, system
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -120,6 +122,36 @@ def test_of_rates_that_are_too_high_the_highest_that_keeps_the_limit_is_proven(e
     monkeypatch.setattr(tuning, "proven", proven)
     assert tuning.kept(tuning.Trial(endpoint, tmp_path, 0.08, 1.0), 100.0).rate_per_s == 70.0
     assert tried == [100.0, 85.0, 70.0]
+
+
+@pytest.mark.parametrize(
+    ("kept_rps", "is_within", "verified", "said"),
+    [
+        (180.0, True, True, "proven"),
+        (102.0, True, False, "no better than before (100 a second)"),
+        (180.0, False, False, "not kept"),
+    ],
+)
+def test_what_was_released_stays_only_where_it_is_proven_and_serves_more(
+    endpoint, tmp_path, monkeypatch, kept_rps, is_within, verified, said
+):
+    settled, proof = [], tuning.Proof(is_within, "proven" if is_within else "not kept", kept_rps)
+    monkeypatch.setattr(tuning, "release", lambda system, spec, found: None)
+    monkeypatch.setattr(tuning, "verified", lambda trial, found: proof)
+    monkeypatch.setattr(tuning, "settle", lambda *about, proven, write: settled.append(proven) or proven)
+    trial, before = tuning.Trial(endpoint, tmp_path, 0.08, 1.0), tuning.Proof(True, "", 100.0)
+    document = tune._released(proposal(200.0), before, trial, tmp_path / "spec.yaml", write=True)
+    assert (document["verified"], document["written"], settled) == (verified, verified, [verified])
+    assert said in document["measured"]
+    assert document["before_rps"] == 100.0
+
+
+def test_cores_are_those_of_living_nodes_and_unknown_without_any():
+    store = MemoryStore()
+    assert cores_of(store) == math.inf
+    nodes = [{"state": "alive", "cpus": 2.0}, {"state": "alive", "cpus": 4.0}, {"state": "dead", "cpus": 8.0}]
+    store.put("status/controller", {"nodes": nodes}, expect=None)
+    assert cores_of(store) == 6.0
 
 
 def test_what_was_proven_is_written_to_the_spec_and_nothing_else_changes(tmp_path):

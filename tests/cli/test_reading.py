@@ -75,6 +75,16 @@ def test_why_knows_a_system_a_version_and_a_rollout(promoted, subject):
     assert set(found) >= {"decision", "reason", "evidence"}
 
 
+def test_why_writes_a_page_on_a_rollout_and_on_nothing_else(promoted, keep, platformops, tmp_path):
+    keep(promoted)
+    page = tmp_path / "page.html"
+    assert platformops("why", "img:rollout-1", "--page", str(page)).code == 0
+    text = page.read_text(encoding="utf-8")
+    assert "<title>img:rollout-1: promoted</title>" in text
+    assert "accuracy" in text
+    assert platformops("why", "img", "--page", str(page)).code == 2
+
+
 def test_why_goes_back_as_far_as_asked(promoted):
     assert len(explanations(promoted.store, "img", limit=100)) > 1
 

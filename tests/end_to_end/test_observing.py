@@ -6,6 +6,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+import httpx
 import pytest
 
 from platformops.cli import observing
@@ -47,6 +48,14 @@ def webhook():
         thread.join()
 
 
+def exemplars_of(where, query):
+    """Of the last minutes, as Prometheus kept them."""
+    (server,) = [s for s in observing.running(where) if s.name == "prometheus"]
+    asked = {"query": query, "start": time.time() - 300, "end": time.time() + 60}
+    found = httpx.get(f"http://{server.address}/api/v1/query_exemplars", params=asked, trust_env=False).json()
+    return [exemplar for series in found["data"] for exemplar in series["exemplars"]]
+
+
 def test_a_breach_of_the_slo_reaches_a_webhook_and_everything_checks(tmp_path, webhook):
     url, posted, arrived = webhook
     where, door = home_at(tmp_path / "home"), Door()
@@ -68,6 +77,7 @@ def test_a_breach_of_the_slo_reaches_a_webhook_and_everything_checks(tmp_path, w
                 door.replicas.behave = broken
                 assert not works(door, port)
             checks = observing.checked(where)
+            exemplars = exemplars_of(where, "platformops_request_seconds_bucket")
         finally:
             ended = observing.stop(where)
     assert posted, "nothing arrived within a minute"
@@ -75,6 +85,7 @@ def test_a_breach_of_the_slo_reaches_a_webhook_and_everything_checks(tmp_path, w
     found = alerts["PlatformOpsErrorBudgetGoneInDays"]
     assert found["labels"]["system"] == "digits"
     assert "platformops why digits" in found["annotations"]["description"]
+    assert {e["labels"]["request_id"] for e in exemplars} & {seen.request_id for seen in door.seen}
     assert [check for check in checks if check.state != "passed"] == []
     assert any(check.name.startswith("target platformops") for check in checks)
     assert sorted(ended) == ["prometheus", "prometheus-alertmanager"]

@@ -97,6 +97,11 @@ def test_what_the_store_says_becomes_gauges():
             Put("version/digits/0000000003", {"metrics": {"accuracy": 0.97, "per_class": {}}}, None),
             Put("quality/digits:v3", {"labelled": 10, "wrong": 1}, None),
             Put("status/controller", {"at": 95.0, "epoch": 4, "problems": ["x"], "nodes": [{"state": "alive"}]}, None),
+            Put("status/fleet", {"nodes": [
+                {"id": "4f2a" * 14, "state": "suspect", "probability": 0.7, "is_cordoned": True},
+                {"id": "9b" * 28, "state": "healthy", "probability": None, "is_cordoned": False},
+                {"id": "00" * 28, "state": "unhealthy", "probability": 1.0, "is_drill": True},
+            ]}, None),
             Put("drift/digits", {"state": "confirmed"}, None),
             Put("status/drift/digits", {"at": 1.0, "evidence": {"input": 15.0}}, None),
         ]
@@ -115,6 +120,11 @@ def test_what_the_store_says_becomes_gauges():
     assert found["controller_age_seconds",] == 5.0
     assert found["nodes", "alive"] == 1.0
     assert found["drift_confirmed", "digits"] == 1.0
+    risks = {labels[1]: value for labels, value in found.items() if labels[0] == "node_failure_probability"}
+    assert risks == {"4f2a4f2a4f2a": 0.7}
+    assert found["nodes_by_health", "suspect"] == 1.0
+    assert ("nodes_by_health", "unhealthy") not in found, "a drill's machine is broken on purpose"
+    assert found["nodes_cordoned",] == 1.0
     assert found["drift_log_evidence", "digits", "input"] == 15.0
 
 

@@ -6,17 +6,16 @@ import math
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 
 import numpy as np
 import pandas as pd
 
+from platformops.observation import page as pages
 from platformops.observation.charts import line_chart, number
 from platformops.observation.drift.answers import REFERENCE, Answer
 from platformops.observation.drift.pictures import COLUMNS
 from platformops.observation.drift.records import Contrast
 from platformops.observation.drift.two_samples import Separability, contrasts, separability
-from platformops.observation.page import STYLE
 
 POINTS = 60
 """Of a chart: each is the mean of a stretch of answers."""
@@ -49,50 +48,46 @@ def compared_answers(answers: Sequence[Answer], since: float | None) -> tuple[Se
 def render(page: DriftPage) -> str:
     """One HTML file without scripts or anything from elsewhere."""
     before, now = compared_answers(page.answers, page.since)
-    head = f"<h1>{escape(page.system)}: drift</h1><p>{escape(page.version)}: {escape(page.reason)}</p>"
-    sections = [_charts(page.answers, page.since), _tests(before, now), _pictures(page)]
-    title = f"<title>{escape(page.system)}: drift</title>"
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8">{title}<style>{STYLE}</style></head>'
-        f"<body><header>{head}</header><main>{''.join(sections)}</main></body></html>\n"
+    note, charts = _charts(page.answers, page.since)
+    sections = [("Over time", f"<p class='note'>{note}</p>{charts}"), ("Then and now", _tests(before, now))]
+    return pages.page(
+        f"{page.system}: drift", f"{page.version}: {page.reason}", [*sections, ("Pictures", _pictures(page))]
     )
 
 
-def _charts(answers: Sequence[Answer], since: float | None) -> str:
+def _charts(answers: Sequence[Answer], since: float | None) -> tuple[str, str]:
+    """What is said of them, and the charts."""
     table = _table(answers)
     changed = sum(a.at < since for a in answers) if since is not None else None
     note = f"the change began at about answer {changed:,}" if changed is not None else "no change was confirmed"
-    drawn = [_chart(name, table[name].to_numpy(np.float64)) for name in table.columns if name not in TEXTS]
-    return f"<section><h2>Over time</h2><p class='note'>{note}</p><div class='charts'>{''.join(drawn)}</div></section>"
+    drawn = [(name, _chart(name, table[name].to_numpy(np.float64))) for name in table.columns if name not in TEXTS]
+    return note, pages.figures(drawn)
 
 
 def _chart(name: str, values: np.ndarray) -> str:
     size = max(1, math.ceil(len(values) / POINTS))
     stretches = [values[at : at + size] for at in range(0, len(values), size)]
     means = [float(np.nanmean(part)) if np.isfinite(part).any() else math.nan for part in stretches]
-    chart = line_chart([float(i * size) for i in range(len(means))], means, x_label="answer", y_label=name)
-    return f"<figure>{chart}<figcaption>{escape(name)}</figcaption></figure>"
+    return line_chart([float(i * size) for i in range(len(means))], means, x_label="answer", y_label=name)
 
 
 def _tests(before: Sequence[Answer], now: Sequence[Answer]) -> str:
     if not before or not now:
-        return "<section><h2>Then and now</h2><p class='none'>too few answers to compare</p></section>"
+        return "<p class='none'>too few answers to compare</p>"
     old, new = _table(before), _table(now)
-    rows = "".join(_row(c) for c in contrasts(old, new))
     together = separability(old[list(COLUMNS)].to_numpy(np.float64), new[list(COLUMNS)].to_numpy(np.float64))
     heads = ("stream", "test", "p-value", "PSI", "moved (sd)", "missing then", "missing now", "")
-    return (
-        f"<section><h2>Then and now</h2><p class='note'>{len(before):,} answers of the reference against {len(now):,}; "
-        f"a p-value is of this one look, and the last column accounts for all streams. {_said(together)}</p>"
-        f"<table><thead><tr>{''.join(f'<th>{h}</th>' for h in heads)}</tr></thead>"
-        f"<tbody>{rows}</tbody></table></section>"
+    said = (
+        f"{len(before):,} answers of the reference against {len(now):,}; a p-value is of this one look, and the last "
+        f"column accounts for all streams. {_said(together)}"
     )
+    return f"<p class='note'>{said}</p>{pages.table(heads, [_row(c) for c in contrasts(old, new)])}"
 
 
-def _row(c: Contrast) -> str:
+def _row(c: Contrast) -> Sequence[str]:
     distance = "" if math.isnan(c.distance) else number(c.distance)
     missing = (f"{c.missing_before:.1%}", f"{c.missing_now:.1%}")
-    cells = (
+    return (
         c.name,
         c.test,
         f"{c.p_value:.2g}",
@@ -101,7 +96,6 @@ def _row(c: Contrast) -> str:
         *missing,
         "changed" if c.is_significant else "",
     )
-    return f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
 
 
 def _said(found: Separability) -> str:
@@ -113,13 +107,12 @@ def _said(found: Separability) -> str:
 
 def _pictures(page: DriftPage) -> str:
     if not page.pictures_now:
-        return "<section><h2>Pictures</h2><p class='none'>inputs are kept where `watch.retrain` is on</p></section>"
+        return "<p class='none'>inputs are kept where `watch.retrain` is on</p>"
     strips = (("then", page.pictures_before), ("now", page.pictures_now))
-    shown = "".join(
+    return "".join(
         f"<div class='strip'><span>{name}</span>{''.join(map(_image, pictures[-MOST_PICTURES:]))}</div>"
         for name, pictures in strips
     )
-    return f"<section><h2>Pictures</h2>{shown}</section>"
 
 
 def _image(content: bytes) -> str:

@@ -155,6 +155,10 @@ def _control() -> tuple[Panel, ...]:
               ((metrics.CONTROLLER_AGE.full_name, "age"),)),
         Panel("Store", "1 while the store can be read.", "bool", ((metrics.STORE_UP.full_name, "up"),)),
         Panel("Nodes", "Machines of the cluster by state.", "short", ((metrics.NODES.full_name, "{{state}}"),)),
+        Panel("Risk of nodes", "Probability that a machine fails within its horizon.", "percentunit",
+              ((metrics.NODE_RISK.full_name, "{{node}}"),)),
+        Panel("Health of nodes", "Watched machines by state, and those that take no new work.", "short",
+              ((metrics.NODE_HEALTH.full_name, "{{state}}"), (metrics.NODES_CORDONED.full_name, "cordoned"))),
         Panel("Gateway memory", "Resident memory of the gateway's process.", "bytes",
               ((metrics.GATEWAY_RESIDENT_BYTES.full_name, "resident"),)),
     )  # fmt: skip
@@ -194,7 +198,14 @@ def _system_variable() -> JsonObject:
 
 def _panel(index: int, panel: Panel) -> JsonObject:
     targets: list[Json] = [
-        {"refId": chr(ord("A") + i), "expr": expr, "legendFormat": legend, "datasource": SOURCE}
+        {
+            "refId": chr(ord("A") + i),
+            "expr": expr,
+            "legendFormat": legend,
+            "datasource": SOURCE,
+            # Points that lead from a quantile to a request: its id finds the log line and the trace.
+            "exemplar": "histogram_quantile" in expr,
+        }
         for i, (expr, legend) in enumerate(panel.queries)
     ]
     return {

@@ -10,6 +10,7 @@ from platformops.store.records import Json, JsonObject
 
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 RUNBOOKS = "README.md#alerts"
+RISK = 0.5
 SERIES_S = 60
 """Between the samples of a rule's test."""
 
@@ -199,6 +200,15 @@ def _others() -> tuple[Alert, ...]:
             "platformops status",
             {f'{metrics.NODES.full_name}{{state="dead"}}': "1x20"},
             {"state": "dead"},
+        ),
+        _simple(
+            "PlatformOpsNodeAtRisk",
+            f"max by (node) ({metrics.NODE_RISK.full_name}) > {RISK:g}",
+            "ticket",
+            "Machine {{ $labels.node }} is more likely to fail within its horizon than not.",
+            "platformops why node {{ $labels.node }}",
+            {f'{metrics.NODE_RISK.full_name}{{node="4f2a"}}': "0.8x20"},
+            {"node": "4f2a"},
         ),
         _simple(
             "PlatformOpsDrift",
