@@ -125,7 +125,6 @@ def short(made: Site, part: Part) -> None:
     _watched(made)
     for number, kind in enumerate(SHORT_KINDS):
         _strike(made, part, kind, number)
-    made.wait_for_added()
     _watched(made)
     time.sleep(8.0)
     _beside_hogs(made, part, 20.0)

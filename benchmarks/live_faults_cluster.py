@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -43,15 +42,12 @@ class Site:
 
         # Ray's default place would name this cluster to every other process of the machine.
         ray._private.utils.write_ray_address = ray._private.utils.reset_ray_address = lambda *_, **__: None
-        # Nodes join from another thread, where no signal can be taken; everything is ended by name anyway.
-        ray._private.utils.set_sigterm_handler = lambda *_: None
         self.home: Home = home
         self.store: Store = open_store(home.store_url)
         arguments = {"num_cpus": 2, "include_dashboard": False, "object_store_memory": 100_000_000}
         self._cluster = Cluster(initialize_head=True, head_node_args={**arguments, "temp_dir": str(home.root / "r")})
         self.nodes: dict[str, Any] = {}
         self.joined_at: dict[str, float] = {}
-        self._adding: threading.Thread | None = None
         os.environ["RAY_ADDRESS"] = self._cluster.address
         ray.init(
             address=self._cluster.address, namespace="platformops", log_to_driver=False, logging_level="ERROR",
@@ -65,16 +61,6 @@ class Site:
         node = self._cluster.add_node(num_cpus=CPUS, object_store_memory=100_000_000)
         self.nodes[node.node_id], self.joined_at[node.node_id] = node, time.monotonic()
         return str(node.node_id)
-
-    def add_soon(self) -> None:
-        """One raylet more, while others are broken."""
-        self.wait_for_added()
-        self._adding = threading.Thread(target=self.add, daemon=True)
-        self._adding.start()
-
-    def wait_for_added(self) -> None:
-        if self._adding is not None:
-            self._adding.join(timeout=120)
 
     def is_settled(self, node: str) -> bool:
         """Whether it is heard, and has been there for longer than a node is let off its silence."""
@@ -147,7 +133,6 @@ class Site:
     def close(self) -> None:
         import ray
 
-        self.wait_for_added()
         for node in self.nodes:
             with contextlib.suppress(psutil.Error):
                 self.raylet(node).send_signal(signal.SIGCONT)

@@ -110,7 +110,7 @@ UNHURT = frozenset({"kill_probe"})
 
 
 def strike(made: Site, kind: str, number: int, *, is_raw: bool) -> Struck:
-    """One fault on a node that runs a job of its own; where that ends the node, another one is on its way."""
+    """One fault on a node that runs a job of its own; where that ends the node, another one joins."""
     fault = FAULTS[kind]
     node = next(iter(made.nodes)) if is_raw else _heard(made)
     job = Running(made, node, number, is_raw=is_raw)
@@ -119,14 +119,14 @@ def strike(made: Site, kind: str, number: int, *, is_raw: bool) -> Struck:
     job.end()
     if fault.ends_node:
         made.remove(node)
-        made.add_soon()
+        made.add()
     return struck
 
 
 def _heard(made: Site) -> str:
     """A node that is watched; one that has just joined is not condemned yet."""
-    until(lambda: any(made.is_settled(node) for node in list(made.nodes)), "a node is heard")
-    return next(node for node in list(made.nodes) if made.is_settled(node))
+    until(lambda: any(made.is_settled(node) for node in made.nodes), "a node is heard")
+    return next(node for node in made.nodes if made.is_settled(node))
 
 
 def _struck(made: Site, kind: str, node: str, job: Running, *, is_raw: bool) -> Struck:

@@ -8,7 +8,10 @@ import pytest
 from platformops.delivery.decisions import explain
 from platformops.errors import LeaseLost
 from platformops.fleet import FleetController
-from platformops.health.nodes import LEARNT, POLICIES, Gang, Member, Policy, Wish, policy_json
+from platformops.health.calibration import Record
+from platformops.health.decide import QUIET_ROUNDS, Seen, decide
+from platformops.health.guard import Guard
+from platformops.health.nodes import LEARNT, POLICIES, Gang, Learnt, Member, Policy, Wish, policy_json
 from platformops.health.remedy import Remedy
 from platformops.health.vitals import (
     CPU_BUSY,
@@ -187,6 +190,18 @@ def test_a_training_is_moved_off_a_node_that_stays_slow_for_minutes():
     assert acts(world) == []
     assert world.until(lambda: world.fleet.done("drain"), limit_s=900.0) > 60.0
     assert any("slow for longer than a move of its work costs" in d.reason for d in explain(world.store, "n2"))
+
+
+def test_nodes_about_which_there_is_nothing_new_are_judged_in_turn_and_told_of_all_the_same():
+    world = FleetWorld(12)
+    views = {n: world.controller._watch.view(n, world.clock.now()) for n in world.fleet.machines}
+    records = {n: world.record(n) for n in world.fleet.machines}
+    members = {m.id: m for m in world.fleet.members()}
+    seen = Seen(members, records, views, {}, (), Guard(1), Learnt(Record(0.0)), 1, Policy())
+    judged = [set(decide(seen, 1_000.0 + second).risks) for second in range(QUIET_ROUNDS)]
+    assert set().union(*judged) == set(members)
+    assert sum(map(len, judged)) == len(members)
+    assert all(row["probability"] is not None for row in world.status()["nodes"])
 
 
 def test_what_a_spec_forbids_is_not_done_while_its_system_is_up():
