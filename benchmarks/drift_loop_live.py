@@ -4,8 +4,9 @@
 
 `platformops up` brings digits up on a Ray of its own. Steady requests follow, each with its truth a moment later; then
 every picture has a third of its light. The clock runs from the first dark picture to the instant at which a model
-that the loop trained has all traffic. Steps and waits of the release are short by the spec, and margins are its
-defaults. Requests go on all the time, and none may be lost. `--short` is the same, as there is nothing to leave out.
+that the loop trained has all traffic. By the spec steps and waits of the release are short and its margins wide, which
+a system with 80 requests a second can afford: proof takes requests. They go on all the time, and none may be lost.
+`--short` is the same, as there is nothing to leave out.
 """
 
 from __future__ import annotations
@@ -42,14 +43,14 @@ gates:
   recall_macro: ">= champion - 0.02 at 95%"
   p99_ms: "<= 1000"
   parity: exact
-release: {steps: [shadow, 50%, 100%], min_bake: 2s}
+release: {steps: [shadow, 50%, 100%], min_bake: 2s, margins: {errors: 1%, latency: 30%}}
 serve: {threads: 1, slo: {p99_ms: 1000}}
 watch: {drift: auto, retrain: true, cooldown: 1m}
 """
-RATE_PER_S, CONNECTIONS = 60.0, 3
-STEADY_S = 60.0
+RATE_PER_S, CONNECTIONS = 80.0, 3
+STEADY_S = 48.0
 """Of pictures as they were: 200 sampled answers are the reference, and 5 a second are sampled."""
-LONGEST_S = 420.0
+LONGEST_S = 330.0
 """From the drift to the end of the loop."""
 LIGHT = 0.35
 JUDGED = 400

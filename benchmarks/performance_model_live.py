@@ -65,6 +65,8 @@ def live_figures(home: Path | None) -> Mapping[str, object]:
         tuned = system.told(
             "tune", SYSTEM, str(file), "--slo", "p99=80ms", "--spec", str(system.spec), "--write", allowed=(0, 1)
         )  # fmt: skip
+        if "serve" not in tuned:
+            raise SystemExit(f"tune: {tuned}")
         print(f"tune: {tuned['serve']}: {tuned['reason']}; {tuned['measured']}; written: {tuned.get('written')}")
         now = Trial(endpoint_of(SYSTEM), file, SLO_S, SECONDS)
         after = best_rate(now, float(str(tuned.get("kept_rps") or default)))

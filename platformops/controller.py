@@ -301,6 +301,9 @@ def _watch(
     now: float,
 ) -> Watched:
     rollout, rollout_version = newest_rollout(store, system.name)
+    if is_running(rollout) and system.wanted != "up":
+        # Whoever asks for a release wants the system up in the same commit, which may have come since it was read.
+        system, version = load_systems(store)[system.name]
     own = {name: seen for name, seen in revisions.items() if name.rpartition("-r")[0] == system.name}
     offered, judged = (rollout.candidate, reconcile.judged(rollout)) if rollout else (None, None)
     observed = Observed(

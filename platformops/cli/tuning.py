@@ -29,6 +29,9 @@ PORT = 8000
 LEAST_PROOF_S = 5.0
 LEAST_RATE = 0.95
 """Of the rate that was offered, answered in time."""
+AT_ONCE = ("release.steps=['100%']", "release.margins.latency='100%'")
+"""All traffic, as the load that follows is the proof: more replicas beside those that serve share their cores for as
+long as both run, and would be refused for being slow."""
 SHARES = (1.0, 0.85, 0.7, 0.5)
 """Of the rate that the model promises, tried in this order."""
 FEWEST = 200
@@ -129,7 +132,7 @@ def release(system: str, spec: Path, found: Proposal) -> None:
     with settings.opened_store(where) as store, progress_shown() as show:
         recipe = load_recipe(store, system)
         own = [*recipe.overrides] if recipe and recipe.spec == str(spec.absolute()) else []
-        overrides = [*own, *changes, "release.steps=['100%']"]
+        overrides = [*own, *changes, *AT_ONCE]
         again = ("up", str(spec.absolute()), *(part for change in overrides for part in ("--set", change)))
         with session(where, store, clock, show, arguments=again) as s:
             ran = carry_out(spec, overrides, s, is_served=True)

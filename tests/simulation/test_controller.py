@@ -143,6 +143,23 @@ def test_a_stopped_system_loses_its_replicas_and_comes_back_when_asked():
     assert world.system.stable.name == "img-r1"
 
 
+def test_a_release_that_is_asked_for_while_the_controller_looks_brings_a_stopped_system_back():
+    """Asking the cluster takes a second when it has just started: the release comes between two looks at the store."""
+    world = promoted(World())
+    stop_system(world.store, "img", now=world.clock.now())
+    world.run(5)
+    seen, asked = world.cluster.revisions, []
+
+    def revisions():
+        if not asked:
+            asked.append(world.release(2))
+        return seen()
+
+    world.cluster.revisions = revisions
+    assert world.until_settled().state is RolloutState.PROMOTED
+    assert world.system.stable.name == "img-r2"
+
+
 def test_stopping_a_system_aborts_its_rollout():
     world = promoted(World())
     world.release(2)
