@@ -6,9 +6,12 @@ import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from platformops.cli.measuring import Counted
 from platformops.observation import metrics
+
+if TYPE_CHECKING:
+    from platformops.cli.measuring import Counted
 
 BARS = "▁▂▃▄▅▆▇█"
 MOST_POINTS = 40
