@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from platformops.cli.options import AsJson
+from platformops.cli.watching import Watch
 from platformops.store.records import Json, JsonObject
 
 if TYPE_CHECKING:
     from platformops.store.records import Store
 
-WATCH_S = 2.0
 EVENTS = 3
 
 What = Annotated[str, typer.Argument(metavar="[report]", help="`report`: how well nodes were judged here so far.")]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Draw it anew every 2 s; Ctrl-C ends it.")]
 
 
 def health(what: What = "", watch: Watch = False, json_: AsJson = False) -> None:
     """Show the health of every node: state, probability of failure and why, planned remedy, last events."""
     from platformops.cli import settings
-    from platformops.cli.failures import INTERRUPTED
     from platformops.cli.health_report import print_report, report
     from platformops.cli.output import print_json
+    from platformops.cli.watching import show
     from platformops.clock import SystemClock
     from platformops.errors import UserError
     from platformops.spec.echo import shown
@@ -38,15 +36,11 @@ def health(what: What = "", watch: Watch = False, json_: AsJson = False) -> None
         if what == "report":
             print_json(report(store)) if json_ else print_report(report(store))
             return
-        try:
-            while True:
-                document = seen(store, clock.now())
-                print_json(document) if json_ else _draw(document, is_live=watch)
-                if not watch:
-                    return
-                clock.sleep(WATCH_S)
-        except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None  # how watching ends, so nothing needs to be said
+        show(
+            lambda: seen(store, clock.now()),
+            lambda document: _draw(document, is_live=watch),
+            clock, watch=watch, json_=json_,
+        )  # fmt: skip
 
 
 def seen(store: Store, now: float) -> JsonObject:
@@ -64,10 +58,8 @@ def seen(store: Store, now: float) -> JsonObject:
 
 def _draw(document: JsonObject, *, is_live: bool) -> None:
     from platformops.cli.nodes import SHORT, rows
-    from platformops.cli.output import CLEAR, next_step, print_table, say
+    from platformops.cli.output import next_step, print_table, say
 
-    if is_live and sys.stdout.isatty():
-        print(CLEAR, end="")
     nodes = rows(document["nodes"])
     if not nodes:
         say("No nodes are watched yet.")

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 WIDE = 200
 """Columns of a table that no terminal bounds: a pipe must not cut figures off."""
-CLEAR = "\x1b[2J\x1b[H"
-"""What a terminal takes for an empty screen."""
 COLOURS = {
     "done": "green", "succeeded": "green", "ready": "green", "up": "green", "promoted": "green", "passed": "green",
     "cached": "cyan", "running": "yellow", "waiting": "dim", "will run": "yellow",

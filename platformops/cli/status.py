@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from platformops.cli.options import AsJson
+from platformops.cli.watching import Watch
 from platformops.store.records import Json, JsonObject
 
 if TYPE_CHECKING:
@@ -16,8 +14,6 @@ if TYPE_CHECKING:
     from platformops.clock import Clock
     from platformops.store.records import Store
 
-WATCH_S = 2.0
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Draw it anew every 2 s, with traffic; Ctrl-C ends it.")]
 OBSERVED = "status/controller"
 SILENT_AFTER_S = 10.0
 """The controller reports every 2 s; what it said longer ago than this may not be so any more."""
@@ -26,22 +22,17 @@ SILENT_AFTER_S = 10.0
 def status(watch: Watch = False, json_: AsJson = False) -> None:
     """Show what runs: systems, traffic, nodes, controller."""
     from platformops.cli import settings
-    from platformops.cli.failures import INTERRUPTED
-    from platformops.cli.output import print_json
     from platformops.cli.trends import Trends
+    from platformops.cli.watching import show
     from platformops.clock import SystemClock
 
     clock, trends = SystemClock(), Trends()
     with settings.opened_store(settings.home()) as store:
-        try:
-            while True:
-                document = seen(store, clock.now())
-                print_json(document) if json_ else _draw(document, trends, clock, is_live=watch)
-                if not watch:
-                    return
-                clock.sleep(WATCH_S)
-        except KeyboardInterrupt:
-            raise typer.Exit(INTERRUPTED) from None  # how watching ends, so nothing needs to be said
+        show(
+            lambda: seen(store, clock.now()),
+            lambda document: _draw(document, trends, clock, is_live=watch),
+            clock, watch=watch, json_=json_,
+        )  # fmt: skip
 
 
 def seen(store: Store, now: float) -> JsonObject:
@@ -103,10 +94,8 @@ def _rows(value: Json) -> list[JsonObject]:
 
 def _draw(document: JsonObject, trends: Trends, clock: Clock, *, is_live: bool) -> None:
     """The status, and while it is watched what each system answers, as bars that grow by one at each look."""
-    from platformops.cli.output import CLEAR, say
+    from platformops.cli.output import say
 
-    if is_live and sys.stdout.isatty():
-        print(CLEAR, end="")
     _print(document)
     if not is_live:
         return
