@@ -151,7 +151,7 @@ def test_a_half_open_connection_stays_silent_and_a_cut_one_is_reset(echo):
             proxy.weather = Weather(is_down=True)
             with pytest.raises(ConnectionError):
                 ask(connection)
-        with connected(proxy.port) as refused, pytest.raises(ConnectionError):
+        with pytest.raises(ConnectionError), connected(proxy.port) as refused:  # while it connects, or right after
             ask(refused)
 
 
