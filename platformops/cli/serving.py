@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import urllib.request
+from pathlib import Path
 from urllib.error import URLError
 
 from platformops.cli import settings
@@ -13,10 +14,15 @@ from platformops.cli.endpoint import GATEWAY, gateway_url
 from platformops.cli.running import Session
 from platformops.cli.status import SILENT_AFTER_S
 from platformops.delivery.systems import controller_status
+from platformops.errors import ClusterError
 from platformops.pipeline.records import Progress
+from platformops.security.key_file import read_key_file
 
 STAGE = "serving"
 HEALTH_TIMEOUT_S = 2.0
+READY_TIMEOUT_S = 180.0
+"""Replicas of a large model load for a minute, after the cluster was started anew."""
+READY_LOOK_S = 0.1
 
 
 def ensure_serving(s: Session, port: int) -> str:
@@ -56,6 +62,28 @@ def is_healthy(address: str) -> bool:
         with urllib.request.urlopen(f"{address}/healthz", timeout=HEALTH_TIMEOUT_S) as reply:
             return bool(reply.status == 200 and json.loads(reply.read()))
     except (URLError, OSError, ValueError):
+        return False
+
+
+def await_ready(s: Session, address: str, system: str, key_file: Path) -> None:
+    """Requests are answered on return: a system that was released before has no replica yet right after its cluster
+    was started. Raises ClusterError when none comes."""
+    began = s.clock.monotonic()
+    while not _takes_calls(f"{address}/{system}/ready", read_key_file(key_file) or ""):
+        elapsed_s = s.clock.monotonic() - began
+        if elapsed_s > READY_TIMEOUT_S:
+            raise ClusterError(f"{system} has no replica that takes calls", remedy=f"platformops logs {system}")
+        s.show(Progress(STAGE, "running", message="waiting for the replicas", elapsed_s=elapsed_s))
+        s.clock.sleep(READY_LOOK_S)
+    s.show(Progress(STAGE, "done", message=address, elapsed_s=s.clock.monotonic() - began))
+
+
+def _takes_calls(url: str, key: str) -> bool:
+    asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})
+    try:
+        with urllib.request.urlopen(asked, timeout=HEALTH_TIMEOUT_S) as reply:
+            return bool(reply.status == 200)
+    except OSError:  # refused with 503, or the gateway is just being started again
         return False
 
 

@@ -82,7 +82,7 @@ def brought_live(ran: Ran, s: Session, port: int, wish: Wish, written: tuple[Pat
     """The release of the run's version, with everything running that serves it."""
     from platformops.cli.access import ensure_key
     from platformops.cli.releasing import check_replicas, release
-    from platformops.cli.serving import ensure_serving
+    from platformops.cli.serving import await_ready, ensure_serving
 
     system = ran.planned.spec.system
     check_replicas(ran, s)
@@ -91,7 +91,10 @@ def brought_live(ran: Ran, s: Session, port: int, wish: Wish, written: tuple[Pat
     remember_recipe(ran, s, wish, written)
     remember_policy(ran, s)
     asked = release(ran, s, wish)
-    return Live(asked.rollout, f"{address}/{system}/predict", str(key_file), asked.waiting)
+    live = Live(asked.rollout, f"{address}/{system}/predict", str(key_file), asked.waiting)
+    if live.is_promoted:
+        await_ready(s, address, system, key_file)
+    return live
 
 
 def remember_recipe(ran: Ran, s: Session, wish: Wish, written: tuple[Path, Sequence[str]]) -> None:

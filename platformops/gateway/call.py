@@ -4,7 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+Row = tuple[int, bytes, str, str, str]
+"""Status, JSON, code, message and model version of one item."""
+
+
+class Origin(NamedTuple):
+    """Which replica answered a call, and what that cost it."""
+
+    node: str
+    replica: str
+    resident_bytes: int
+    stages_s: tuple[float, float, float]
+    """In decode, transform and model."""
+    cpu_s: float
+    door: str = ""
+    """By which a gateway on the same machine reaches it without Serve; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

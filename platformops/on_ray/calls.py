@@ -1,9 +1,14 @@
-"""The gateway's call port over Serve: one handle a revision, one call for many items, Ray's errors given our names."""
+"""The gateway's call port: one call for many items, Ray's errors given our names.
+
+Over Serve, with one handle a revision; through the replicas' own doors once all of a revision are known to be on this
+machine, as two hops of gRPC and Serve's router cost several times what a small model does.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import ray
@@ -18,15 +23,16 @@ from ray.serve.handle import DeploymentHandle
 
 from platformops.clock import Clock
 from platformops.delivery.records import RevisionStatus
-from platformops.gateway.call import Answer, ReplicaDied, RevisionUnavailable, RevisionUnknown
+from platformops.gateway.call import Answer, Origin, ReplicaDied, RevisionUnavailable, RevisionUnknown
+from platformops.gateway.channels import Channels, Told
 from platformops.gateway.outages import Outages
 
-Origin = tuple[str, str, int, tuple[float, float, float], float]
-"""Node, replica, the replica's resident bytes, seconds in decode, transform and model, and CPU seconds in them."""
 OnCall = Callable[[str, Origin, int, float], None]
 """Told of revision, origin, items and seconds of each call that returned."""
-Row = tuple[int, bytes, str, str, str]
-"""Status, JSON, code, message and model version of one item."""
+MEETINGS_A_REPLICA = 4
+"""Calls until all of a revision's replicas have most likely been met, whichever Serve chooses."""
+MEETING_TIMEOUT_S = 30.0
+MEETING_GAP_S = 0.05
 DIED = (ray.exceptions.RayActorError, ray.exceptions.ActorUnavailableError, ReplicaUnavailableError)
 REFUSED = (BackPressureError, DeploymentUnavailableError)
 
@@ -34,13 +40,23 @@ REFUSED = (BackPressureError, DeploymentUnavailableError)
 class ReplicaCalls:
     """Implements `Call`, `Ready` and `Width`. Calls come from one event loop, `observe` from any thread."""
 
-    def __init__(self, clock: Clock, on_call: OnCall | None = None) -> None:
-        self._clock, self._on_call = clock, on_call
+    def __init__(self, clock: Clock, on_call: OnCall | None = None, *, node: str = "") -> None:
+        """`node` is Ray's id of the one that this is on: doors of replicas on others are not tried."""
+        self._clock, self._on_call, self._node = clock, on_call, node
         self._handles: dict[str, Any] = {}
+        self._channels: dict[str, Channels] = {}
         self._ready: Mapping[str, int] = {}
         self._deployed_at: Mapping[str, float] = {}
+        self._met: dict[str, tuple[float, int]] = {}
+        """Revision -> when it was deployed and how many replicas it had when they were last met."""
+        self._meetings: dict[str, asyncio.Task[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._outages = Outages()
+
+    def begin(self) -> None:
+        """To be called once, in the event loop that calls will come from."""
+        self._loop = asyncio.get_running_loop()
+        self._meet_new()
 
     @property
     def has_outage(self) -> bool:
@@ -55,6 +71,8 @@ class ReplicaCalls:
         same = {name for name, at in self._deployed_at.items() if before.get(name, at) == at}
         for name in [name for name in self._handles if name not in same]:
             self._drop(name)
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._meet_new)
 
     def ready(self, revision: str) -> int:
         return self._ready.get(revision, 0)
@@ -67,29 +85,73 @@ class ReplicaCalls:
     ) -> Sequence[Answer]:
         if revision in self._outages:
             raise RevisionUnavailable(revision)
-        handle: Any = self._handles.get(revision)
-        if handle is None:
-            self._loop = asyncio.get_running_loop()
-            handle = self._handles[revision] = await handle_of(revision)
         begin_s = self._clock.monotonic()
         try:
-            answers: tuple[Origin, list[Row]] = await handle.remote(list(items), queued)
-        except DIED as error:
+            origin, rows = await self._told(revision, items, queued)
+        except (*DIED, ReplicaDied) as error:
             if self.width(revision) == 1:  # nobody else could be asked
                 self._outages.died(revision, self._clock.monotonic())
             raise ReplicaDied(revision) from error
         except REFUSED as error:
             raise RevisionUnavailable(revision) from error
-        origin, rows = answers
         if self._on_call is not None:
             self._on_call(revision, origin, len(items), self._clock.monotonic() - begin_s)
-        node, stages_s = origin[0], origin[3]
-        return [Answer(*row, node, stages_s) for row in rows]
+        return [Answer(*row, origin.node, origin.stages_s) for row in rows]
+
+    async def _told(self, revision: str, items: Sequence[bytes], queued: int) -> Told:
+        channels = self._channels.get(revision)
+        channel = channels.next(self.ready(revision)) if channels is not None else None
+        if channel is not None:
+            try:
+                return await channel.call(items, queued)
+            except ReplicaDied:
+                if not channel.is_leaving:  # else it was on its way when the replica shut its door
+                    raise
+        return await self._told_by_serve(revision, items, queued)
+
+    async def _told_by_serve(self, revision: str, items: Sequence[bytes], queued: int) -> Told:
+        handle: Any = self._handles.get(revision)
+        if handle is None:
+            handle = self._handles[revision] = await handle_of(revision)
+        origin, rows = await handle.remote(list(items), queued)
+        if origin.node == self._node:
+            self._channels.setdefault(revision, Channels()).learn(origin.door)
+        return origin, rows
+
+    def _meet_new(self) -> None:
+        """Revisions whose replicas have changed are met before their clients come, who need not wait for a handle."""
+        for revision, ready in self._ready.items():
+            state = (self._deployed_at.get(revision, 0.0), ready)
+            if self._met.get(revision) != state and revision not in self._meetings:
+                self._met[revision] = state
+                task = asyncio.get_running_loop().create_task(self._meet(revision, ready))
+                self._meetings[revision] = task
+                task.add_done_callback(partial(self._meetings.pop, revision))
+        self._met = {revision: state for revision, state in self._met.items() if revision in self._ready}
+
+    async def _meet(self, revision: str, ready: int) -> None:
+        """Serve is asked for nothing, until each replica has told of its door or one turns out to be elsewhere."""
+        try:
+            for _ in range(MEETINGS_A_REPLICA * ready):
+                async with asyncio.timeout(MEETING_TIMEOUT_S):
+                    origin, _ = await self._told_by_serve(revision, (), 0)
+                if origin.node != self._node or not origin.door:
+                    return
+                await asyncio.sleep(MEETING_GAP_S)
+                channels = self._channels.get(revision)
+                if channels is None or channels.next(ready) is not None:
+                    return
+        except (TimeoutError, RevisionUnknown, RayServeException, ray.exceptions.RayError):
+            return  # clients meet them then
 
     def _drop(self, name: str) -> None:
-        """A handle listens to Serve's controller until it is shut down, in the loop that it runs in."""
-        handle = self._handles.pop(name, None)
-        if handle is not None and self._loop is not None and not self._loop.is_closed():
+        """A handle listens to Serve's controller until it is shut down, in the loop that it and the channels run in."""
+        handle, channels = self._handles.pop(name, None), self._channels.pop(name, None)
+        if self._loop is None or self._loop.is_closed():
+            return
+        if channels is not None:
+            self._loop.call_soon_threadsafe(channels.close)
+        if handle is not None:
             asyncio.run_coroutine_threadsafe(handle.shutdown_async(), self._loop)
 
 

@@ -23,10 +23,11 @@ from platformops.errors import PlatformError
 from platformops.gateway import router
 from platformops.gateway.access_log import AccessLog
 from platformops.gateway.app import Gateway
+from platformops.gateway.call import Origin
 from platformops.gateway.inputs import Inputs
 from platformops.gateway.served import renew
 from platformops.gateway.server import HttpServer
-from platformops.on_ray.calls import Origin, ReplicaCalls
+from platformops.on_ray.calls import ReplicaCalls
 from platformops.on_ray.gateway import CALL_TIMEOUT_S, Settings
 from platformops.on_ray.metrics import platform_readings
 from platformops.on_ray.serving import revision_statuses
@@ -53,7 +54,7 @@ class GatewayServer:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._store = open_store(settings.home.store_url)
-        self._calls = ReplicaCalls(self._clock, self._on_call)
+        self._calls = ReplicaCalls(self._clock, self._on_call, node=ray.get_runtime_context().get_node_id())
         self._log = AccessLog(settings.home.logs / LOG_FILE)
         self._inputs = Inputs(settings.home.inputs)
         self._tracing = _tracing(settings)
@@ -102,9 +103,10 @@ class GatewayServer:
         return self._gateway.book.tallies()
 
     def _on_call(self, revision: str, origin: Origin, items: int, seconds: float) -> None:
-        node, replica, resident_bytes, stages_s, cpu_s = origin
-        self._gateway.book.sampled(revision, node, replica, resident_bytes)
-        self._gateway.metrics.called(revision, node, items=items, seconds=seconds, stages_s=stages_s, cpu_s=cpu_s)
+        self._gateway.book.sampled(revision, origin.node, origin.replica, origin.resident_bytes)
+        self._gateway.metrics.called(
+            revision, origin.node, items=items, seconds=seconds, stages_s=origin.stages_s, cpu_s=origin.cpu_s
+        )  # fmt: skip
 
     def _read_platform(self) -> None:
         """What the store says, for whoever scrapes; at most every READ_EVERY_S, as it reads many records."""
@@ -136,7 +138,11 @@ class GatewayServer:
             self._tracing.close()
 
     def _serve(self) -> None:
-        uvloop.run(self._server.serve(self._bound))
+        uvloop.run(self._serving())
+
+    async def _serving(self) -> None:
+        self._calls.begin()
+        await self._server.serve(self._bound)
 
     def _refresh_always(self) -> None:
         while not self._stopped.wait(OUTAGE_REFRESH_S if self._calls.has_outage else REFRESH_S):
