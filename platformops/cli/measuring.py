@@ -40,6 +40,8 @@ class Endpoint:
     batch: int
     cores: float = math.inf
     """Of the cluster; infinite where nobody says."""
+    max_queue: int = 512
+    """Items that may wait at the gateway: with more, requests are refused."""
 
 
 def measure(endpoint: Endpoint, body: bytes, kind: str, *, clients: int, seconds: float) -> Measured:
@@ -122,8 +124,9 @@ def _status(url: str, key: str) -> int:
 def sweep(
     endpoint: Endpoint, file: Path, clock: Clock, *, seconds: float, clients: Sequence[int] = CLIENTS
 ) -> list[Measured]:
-    """A point for each number of clients, after a short one that warms up."""
+    """A point for each number of clients that are not too many for the queue, after a short one that warms up."""
     await_admission(endpoint, clock)
+    clients = list(dict.fromkeys(min(n, endpoint.max_queue) for n in clients))
     body, kind = file.read_bytes(), kind_of(file)
     measure(endpoint, body, kind, clients=clients[-1], seconds=min(1.0, seconds))
     return [measure(endpoint, body, kind, clients=n, seconds=seconds) for n in clients]

@@ -72,6 +72,7 @@ def endpoint_of(system: str) -> Endpoint:
         if found is None or found.stable is None:
             raise UserError(f"{system} is not live", remedy="platformops status")
         key, cores = read_key_file(ensure_key(system, where, store, SystemClock())), cores_of(store)
+    limits = limits_of(found.stable.options)
     metrics_key = read_key_file(Path(watched.targets.key_file))
     return Endpoint(
         f"http://{watched.targets.gateways[0]}",
@@ -79,8 +80,9 @@ def endpoint_of(system: str) -> Endpoint:
         key or "",
         metrics_key or "",
         found.stable.replicas_min,
-        limits_of(found.stable.options).batch,
+        limits.batch,
         cores,
+        limits.max_queue,
     )
 
 

@@ -114,7 +114,8 @@ def measured(trial: Trial) -> list[Measured]:
 def verified(trial: Trial, found: Proposal) -> Proof:
     """What the released proposal keeps: it is measured again first, as replicas show only now what they cost each
     other."""
-    now = replace(trial, endpoint=replace(trial.endpoint, replicas=found.replicas, batch=found.batch))
+    settings = replace(trial.endpoint, replicas=found.replicas, batch=found.batch, max_queue=found.max_queue)
+    now = replace(trial, endpoint=settings)
     return kept(now, rate_of(measured(now), now))
 
 

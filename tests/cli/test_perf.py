@@ -1,6 +1,7 @@
 """`perf` and `tune`: a live gateway under load, what its counters say, and limits that can be read."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,14 @@ def test_a_live_system_is_measured_and_told(endpoint, tmp_path):
     assert document["predicted"]["rps"] == pytest.approx(100, rel=0.1)
     assert document["predicted"]["p50_ms"] > 1.0
     assert document["evidence"]
+
+
+def test_no_more_clients_are_tried_than_the_queue_holds(endpoint, tmp_path):
+    file = tmp_path / "a.png"
+    file.write_bytes(b"image")
+    short = replace(endpoint, max_queue=3)
+    points = measuring.sweep(short, file, SystemClock(), seconds=0.1, clients=(1, 4, 16))
+    assert [p.clients for p in points] == [1, 3]
 
 
 class Learning(ManualClock):
