@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
+import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
 from platformops.cli.closed_loop import request_bytes, run
@@ -23,6 +24,8 @@ ADMITTED_WITHIN_S = 10.0
 """A gateway reads keys once a second: it does not know one that was just made."""
 LOOK_S = 0.2
 UNAUTHORIZED = 401
+MODES = 8
+"""Of CPU time, up to `steal`: the time of guests is counted in them (proc(5))."""
 STAGES = (Cause.DECODE, Cause.TRANSFORM, Cause.MODEL)
 Counted = Mapping[tuple[str, tuple[tuple[str, str], ...]], float]
 
@@ -49,15 +52,30 @@ def measure(endpoint: Endpoint, body: bytes, kind: str, *, clients: int, seconds
     headers = [f"Authorization: Bearer {endpoint.predict_key}", f"Content-Type: {kind}"]
     port = int(endpoint.gateway.rpartition(":")[2])
     request = request_bytes(f"/{endpoint.system}/predict", body, headers)
-    before = counted(endpoint)
+    busy_s, before = busy_here_s(), counted(endpoint)
     seen = asyncio.run(run(port, request, connections=clients, seconds=seconds))
-    after = counted(endpoint)
+    after, busy_s = counted(endpoint), busy_here_s() - busy_s
     if seen["errors"] or not seen["requests"]:
         raise PlatformError(
             f"{seen['errors']:.0f} of {seen['requests']:.0f} requests failed with {clients} clients",
             remedy=f"platformops predict {endpoint.system} with the same file says why",
         )
-    return measured(endpoint, seen, before, after, clients=clients, seconds=seconds)
+    point = measured(endpoint, seen, before, after, clients=clients, seconds=seconds)
+    is_here = endpoint.cores == psutil.cpu_count()  # the cluster is this machine
+    return replace(point, others_cores=_others(point, busy_s)) if is_here else point
+
+
+def busy_here_s() -> float:
+    """CPU seconds that this machine has worked since it was started."""
+    spent = psutil.cpu_times()
+    return float(sum(spent[:MODES]) - spent.idle - getattr(spent, "iowait", 0.0))
+
+
+def _others(point: Measured, busy_s: float) -> float:
+    """Cores that were busy with neither replicas nor gateway."""
+    (call,) = point.calls
+    served_s = point.requests * (call.cpu_s / call.items + point.router_s)
+    return max(0.0, (busy_s - served_s) / point.seconds)
 
 
 def measured(

@@ -112,6 +112,16 @@ def test_tuning_keeps_the_limit_with_the_fewest_replicas():
     assert propose(alone, p99_s=0.05, replicas=(1, 2), batches=(64,)).replicas == 1  # the gateway bounds it
 
 
+def test_cores_that_others_keep_busy_serve_nothing():
+    world = World()
+    points = [observed(world, Load(1, world.batch, clients=n), requests=500, seed=n) for n in (1, 16)]
+    alone = fit_service(points, cores=4.0)
+    beside = fit_service([replace(p, others_cores=1.5) for p in points], cores=4.0)
+    assert (alone.cores, beside.cores) == (4.0, 2.5)
+    crowded = fit_service([replace(p, others_cores=9.0) for p in points], cores=4.0)
+    assert 0 < crowded.cores < 2.5
+
+
 def test_replicas_beyond_the_cores_add_nothing():
     """2 ms of CPU an item, 0.5 ms of the gateway's: two cores make 800 a second, however many replicas there are."""
     service = Service(0.0, 0.002, 0.0, (1.0,), 0.0005, cpu_item_s=0.002, cores=2.0)

@@ -65,6 +65,8 @@ class Measured:
     """Of a closed loop; None where requests came whatever happened to earlier ones."""
     in_flight: float | None = None
     """Mean number of requests in the system, counted independently of their latency."""
+    others_cores: float = 0.0
+    """Of those that replicas and gateway have: what everything else kept busy meanwhile, the load itself included."""
 
     @property
     def throughput_per_s(self) -> float:

@@ -14,6 +14,8 @@ from platformops.observation.capacity.records import Call, Interval, Measured, S
 RESAMPLES = 40
 HOT = 1.5
 """A replica slower than this is left out of what is usual."""
+LEAST_CORES = 0.25
+"""Of all, that serving gets in the end, however busy others are."""
 LEAST_CONTENTION = 0.02
 FEWEST_FOR_SPREAD = 30
 USUAL_SPREAD = 0.3
@@ -23,8 +25,8 @@ FEWEST_CALLS = 3
 
 
 def fit_service(points: Sequence[Measured], *, cores: float = math.inf) -> Service:
-    """From all calls of all points; `cores` are those that replicas and gateway share. Raises ValueError without a
-    call."""
+    """From all calls of all points; `cores` are those that replicas and gateway share, less what others took of them
+    while it was measured. Raises ValueError without a call."""
     calls = [call for point in points for call in point.calls]
     if not calls:
         raise ValueError("no call was measured")
@@ -48,7 +50,7 @@ def fit_service(points: Sequence[Measured], *, cores: float = math.inf) -> Servi
     cpu_item_s = sum(c.cpu_s for c in calls) / sum(c.items for c in calls)
     return Service(
         fixed_s * mean, item_s * mean, min(spread, 1.5), tuple(by_name.values()) or (1.0,), gateway_s, contention,
-        cpu_item_s, cores,
+        cpu_item_s, max(LEAST_CORES * cores, cores - max(p.others_cores for p in points)),
     )  # fmt: skip
 
 
