@@ -163,7 +163,7 @@ def _bare_loop(folder: Path, num_steps: int) -> float:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    context = StageContext({}, folder, folder, lambda ratio, message: None)
+    context = StageContext({}, folder, folder, lambda ratio, message, **figures: None)
     begin = time.perf_counter()
     for number in range(num_steps):
         module.nothing(context, number=number)

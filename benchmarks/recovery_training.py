@@ -88,7 +88,7 @@ def run_ours(folder: Path) -> None:
         scratch=scratch,
         output=output,
         name="recovery",
-        progress=lambda _, said: print(said, flush=True),
+        progress=lambda ratio, message, **figures: print(message, flush=True),
     )
 
 

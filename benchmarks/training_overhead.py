@@ -63,7 +63,7 @@ def prepared(folder: Path, rows: int | None) -> Path:
     output = folder / "prepared"
     output.mkdir()
     request = Request("image", FOLDER, str(sources), None, split, operations, CheckSpec(), {})
-    prepare(request, output, lambda ratio, message: None)
+    prepare(request, output, lambda ratio, message, **figures: None)
     return output
 
 
@@ -86,7 +86,7 @@ def through_the_platform(dataset: Path, folder: Path, epochs: int, precision: st
         scratch=scratch,
         output=output,
         name=f"bench-{time.time_ns()}",
-        progress=lambda ratio, message: None,
+        progress=lambda ratio, message, **figures: None,
     )
     whole_s = time.perf_counter() - begin_s
     history = json.loads((output / "history.json").read_text())

@@ -94,6 +94,12 @@ RUN_HEARTBEAT_AGE = _gauge(
 STAGE_LAST_SECONDS = _gauge(
     "stage_last_seconds", "seconds", "Of the newest run: how long a stage took.", "system", "stage"
 )
+STAGE_FIGURE = _gauge(
+    "stage_figure",
+    "value",
+    "Of the newest run: what a stage says of itself, such as the loss of a training and the step seconds of its ranks.",
+    "system", "stage", "figure", "rank",
+)  # fmt: skip
 MODEL_METRIC = _gauge("model_metric", "value", "Of the newest version: what evaluation found.", "model", "metric")
 CONTROLLER_AGE = _gauge("controller_age_seconds", "seconds", "Since the controller was heard.")
 CONTROLLER_EPOCH = _gauge("controller_epoch", "takeovers", "How often a controller took over.")
@@ -122,9 +128,9 @@ OF_PROCESS = (GATEWAY_CPU_SECONDS, GATEWAY_RESIDENT_BYTES)
 """Of the gateway's process, as they are when somebody asks."""
 READ = (
     REVISION_INFO, ROUTE_WEIGHT, SYSTEM_UP, SLO_P99_SECONDS,
-    SLO_ERROR_RATIO, ROLLOUT, ROLLOUT_STEP, RUNS, RUN_HEARTBEAT_AGE, STAGE_LAST_SECONDS, MODEL_METRIC, CONTROLLER_AGE,
-    CONTROLLER_EPOCH, CONTROLLER_PROBLEMS, NODES, NODE_RISK, NODE_HEALTH, NODES_CORDONED, STORE_UP, STORE_READ_SECONDS,
-    LABELLED, WRONG, DRIFT_EVIDENCE, DRIFT_CONFIRMED,
+    SLO_ERROR_RATIO, ROLLOUT, ROLLOUT_STEP, RUNS, RUN_HEARTBEAT_AGE, STAGE_LAST_SECONDS, STAGE_FIGURE, MODEL_METRIC,
+    CONTROLLER_AGE, CONTROLLER_EPOCH, CONTROLLER_PROBLEMS, NODES, NODE_RISK, NODE_HEALTH, NODES_CORDONED, STORE_UP,
+    STORE_READ_SECONDS, LABELLED, WRONG, DRIFT_EVIDENCE, DRIFT_CONFIRMED,
 )  # fmt: skip
 """Read from the store every few seconds."""
 ALL = (*COUNTED, *OF_PROCESS, *READ)

@@ -85,8 +85,15 @@ def _runs(entries: Iterable[Entry], now: float) -> Iterator[Reading]:
         for step in steps if isinstance(steps, list | tuple) else ():
             if isinstance(step, Mapping) and not step.get("cached"):
                 yield from _number(metrics.STAGE_LAST_SECONDS, step.get("seconds"), system, str(step.get("name")))
+                yield from _figures(system, step)
     for (system, state), count in sorted(counts.items()):
         yield Reading(metrics.RUNS, float(count), (system, state))
+
+
+def _figures(system: str, step: JsonObject) -> Iterator[Reading]:
+    for name, value in sorted(_object(step, "figures").items())[:MOST_METRICS]:
+        figure, _, rank = name.partition(".rank")
+        yield from _number(metrics.STAGE_FIGURE, value, system, str(step.get("name")), figure, rank)
 
 
 def _models(entries: Iterable[Entry]) -> Iterator[Reading]:

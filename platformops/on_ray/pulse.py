@@ -25,6 +25,11 @@ def beat_file(folder: Path, rank: int) -> Path:
     return folder / f"rank-{rank}.json"
 
 
+def rank_of(file: Path) -> int:
+    """Of a `beat_file`."""
+    return int(file.stem.removeprefix("rank-"))
+
+
 def stack_file(folder: Path, rank: int) -> Path:
     """Where this rank's stacks go on SIGUSR2, and when the timer ends it."""
     return folder / f"rank-{rank}.stack"

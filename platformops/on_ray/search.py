@@ -25,6 +25,7 @@ from platformops.on_ray.gang_places import kept_off
 from platformops.on_ray.priority import give_way
 from platformops.on_ray.session import nodes
 from platformops.on_ray.training_worker import model_params
+from platformops.pipeline.records import Tell
 from platformops.spec.types import SearchSpec, TrainSpec
 from platformops.store.records import Json, JsonObject
 
@@ -42,7 +43,7 @@ def search(
     settings: TrainSpec,
     scratch: Path,
     output: Path,
-    progress: Callable[[float | None, str], None],
+    progress: Tell,
 ) -> JsonObject:
     """Writes `best.json` (the best parameters and every trial) and returns the best trial's figures."""
     epochs = spec.epochs or max(1, settings.epochs // 3)
@@ -77,7 +78,7 @@ def continued(
     folder: Path,
     restored: Callable[[], tune.ResultGrid | None],
     fresh: Callable[[], tune.ResultGrid],
-    progress: Callable[[float | None, str], None],
+    progress: Tell,
 ) -> tune.ResultGrid:
     """The results of the search in `folder`, gone on with where it can be; None of `restored` says that there is none.
 
@@ -145,9 +146,7 @@ def _domain(name: str, domain: Mapping[str, Json]) -> Any:  # noqa: ANN401 - Ray
     )
 
 
-def _restored(
-    folder: Path, trainable: object, spec: SearchSpec, progress: Callable[[float | None, str], None]
-) -> tune.Tuner:
+def _restored(folder: Path, trainable: object, spec: SearchSpec, progress: Tell) -> tune.Tuner:
     tuner = tune.Tuner.restore(str(folder), trainable, resume_unfinished=True, restart_errored=True)
     tuner._local_tuner._run_config.callbacks = [_TrialNews(spec.trials, progress)]
     return tuner
@@ -159,7 +158,7 @@ def _tuner(
     settings: TrainSpec,
     epochs: int,
     folder: Path,
-    progress: Callable[[float | None, str], None],
+    progress: Tell,
 ) -> tune.Tuner:
     space = OptunaSearch.convert_search_space(parameter_space(spec.space))
     cpus = int(sum(n.cpus for n in nodes()))
@@ -202,7 +201,7 @@ def _resources(closed: Sequence[str]) -> tune.PlacementGroupFactory:
 class _TrialNews(tune.Callback):  # type: ignore[misc]
     """Counts finished trials for the person who waits; lives in the driver, so it can call it."""
 
-    def __init__(self, trials: int, progress: Callable[[float | None, str], None]) -> None:
+    def __init__(self, trials: int, progress: Tell) -> None:
         self._trials, self._progress = trials, progress
 
     def __getstate__(self) -> dict[str, int]:
@@ -219,4 +218,4 @@ class _TrialNews(tune.Callback):  # type: ignore[misc]
         ended = sum(trial.is_finished() for trial in trials)
         best = max((float((trial.last_result or {}).get("accuracy", 0.0)) for trial in trials), default=0.0)
         message = f"{ended}/{self._trials} trials, best validation accuracy {best:.3f}"
-        self._progress(min(1.0, ended / self._trials), message)
+        self._progress(min(1.0, ended / self._trials), message, trials=ended, best_validation_accuracy=best)

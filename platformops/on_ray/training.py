@@ -9,7 +9,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -27,12 +27,15 @@ from platformops.on_ray.gang_places import gang, node_views, wait_for_room
 from platformops.on_ray.gangs import GangTeller
 from platformops.on_ray.keeping_off import KeepOff
 from platformops.on_ray.layout import Layout, training_layout
+from platformops.on_ray.pulse import beats_in, rank_of
 from platformops.on_ray.session import capacities
 from platformops.on_ray.spares import HOOK
+from platformops.on_ray.step_pace import StepPace
 from platformops.on_ray.training_worker import TrainingOrder, model_params, run_worker
 from platformops.on_ray.watching import StuckWatch
 from platformops.pipeline.launcher import MEMORY_REMEDY
 from platformops.pipeline.process import oom_kills
+from platformops.pipeline.records import Tell
 from platformops.spec.types import TrainSpec
 from platformops.store.records import JsonObject
 
@@ -68,7 +71,7 @@ def train(
     scratch: Path,
     output: Path,
     name: str,
-    progress: Callable[[float | None, str], None],
+    progress: Tell,
 ) -> JsonObject:
     """Fits the model on the cluster and leaves its artifact in `output`; continues from `scratch` where it can."""
     dataset = open_prepared(dataset_directory)
@@ -93,7 +96,7 @@ def train(
     os.environ.update(ENVIRONMENT)
     try:
         watch = StuckWatch(Path(order.beats), SystemClock(), partial(_tell_ended, progress))
-        with _News(order.news_key, progress), watch, GangTeller(job, Path(order.beats), clock):
+        with _News(order.news_key, Path(order.beats), progress), watch, GangTeller(job, Path(order.beats), clock):
             _fit_on_cluster(order, layout, settings.max_failures, scratch / "ray", f"{name}-{time.time_ns()}")
     except StageFailed:
         # A Train controller that was killed leaves its placement group held for as long as this job lives: the next
@@ -108,7 +111,7 @@ def _team() -> str:
     return os.environ.get("PLATFORMOPS_TEAM") or getpass.getuser()
 
 
-def _tell_ended(progress: Callable[[float | None, str], None], said: str, stack: str) -> None:
+def _tell_ended(progress: Tell, said: str, stack: str) -> None:
     progress(None, said)
     if stack:
         print(stack, flush=True)  # what a stage prints is in the log of its run
@@ -194,10 +197,11 @@ def _summary(output: Path) -> JsonObject:
 
 
 class _News:
-    """Passes on, while training runs, what rank 0 last said."""
+    """Passes on, while training runs, what rank 0 last said, and how long the steps of each rank take."""
 
-    def __init__(self, key: str, progress: Callable[[float | None, str], None]) -> None:
-        self._key, self._progress, self._ended = key, progress, threading.Event()
+    def __init__(self, key: str, beats: Path, progress: Tell) -> None:
+        self._key, self._beats, self._progress, self._ended = key, beats, progress, threading.Event()
+        self._pace = StepPace()
         self._thread = threading.Thread(target=self._follow, daemon=True, name="training-news")
 
     def __enter__(self) -> None:
@@ -211,6 +215,7 @@ class _News:
     def _follow(self) -> None:
         last = b""
         while not self._ended.wait(0.5):
+            self._pace.look({rank_of(file): beat for file, beat in beats_in(self._beats).items()})
             news = internal_kv._internal_kv_get(self._key) or b""
             if news != last:
                 last = news
@@ -220,4 +225,12 @@ class _News:
         accuracy = "" if news["accuracy"] is None else f", validation accuracy {news['accuracy']:.3f}"
         message = f"epoch {news['epoch']}/{news['epochs']}, loss {news['loss']:.3f}{accuracy}"
         damaged = f" (damaged checkpoint skipped: {'; '.join(news['damaged'])})" if news["damaged"] else ""
-        self._progress(news["progress_ratio"], f"{message}, {news['images_per_s']:.0f} images/s{damaged}")
+        figures = {"epoch": news["epoch"], "loss": news["loss"], "images_per_second": news["images_per_s"]}
+        if news["accuracy"] is not None:
+            figures["validation_accuracy"] = news["accuracy"]
+        self._progress(
+            news["progress_ratio"],
+            f"{message}, {news['images_per_s']:.0f} images/s{damaged}",
+            **figures,
+            **{f"step_seconds.rank{rank}": step_s for rank, step_s in self._pace.step_s.items()},
+        )

@@ -26,6 +26,7 @@ from platformops.pipeline.wire import (
     decode,
     encode_request,
     failure_of,
+    progress_of,
 )
 
 LOOK_S = 0.1
@@ -162,8 +163,7 @@ class Worker:
         if message.event == "ready":
             self._pid = int(str(body["pid"]))
         elif message.event == "progress":
-            ratio = body["ratio"]
-            on_news(News("progress", str(body["message"]), float(ratio) if isinstance(ratio, int | float) else None))
+            on_news(progress_of(body))
         else:
             if body.pop("tainted"):
                 self._is_usable = False  # threads of the stage live on in it

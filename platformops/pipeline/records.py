@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
+from typing import Protocol
 
 from platformops.pipeline.shortage import Shortage
 from platformops.store.records import JsonObject
@@ -173,6 +174,15 @@ class RunResult:
     reason: str = ""
 
 
+class Tell(Protocol):
+    """By which a stage says how far it is, to the person who waits and to whoever watches its figures."""
+
+    def __call__(self, ratio: float | None, message: str, **figures: float) -> None:
+        """Share done from 0 to 1 (None when unknown), a short message, and figures of now, such as `loss=0.31`: they
+        are kept with the run, and exported as metrics. A name that ends in `.rank3` is of the fourth rank's."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class StageContext:
     """What a stage function gets: `def stage(context: StageContext, **params) -> JSON object or None`."""
@@ -183,8 +193,7 @@ class StageContext:
     """An empty directory; what is in it on return becomes the artifact."""
     scratch: Path
     """Survives kills and attempts of this same step; gone once the step is done."""
-    progress: Callable[[float | None, str], None]
-    """Share done from 0 to 1 (None when unknown) and a short message, to be shown to the person who waits."""
+    progress: Tell
     fingerprint: str = ""
     root: Path = Path(".")
     """The directory of the spec file: relative paths of the spec start here."""

@@ -77,6 +77,7 @@ def run_plan(
     ledger = Ledger(plan, {preview.name: "; ".join(preview.reasons) for preview in previews})
     with Logbook(home.logs, system=plan.system, run_id=record.run_id, clock=clock) as logbook:
         teller, schedule = Teller(logbook, clock, on_progress), Schedule(plan)
+        record.figures = teller.figures
         shelf = Shelf(journal, attempts, artifacts, ledger, schedule, teller, verify=frozenset(verify))
         run = _Run(
             plan,

@@ -33,6 +33,8 @@ class RunRecord:
     def __init__(self, store: Store, plan: Plan, *, clock: Clock, owner: Owner) -> None:
         self._store, self._plan, self._clock, self._owner = store, plan, clock, owner
         self._state = RunState.RUNNING
+        self.figures: Mapping[str, Mapping[str, float]] = {}
+        """What each stage says of itself; written with the states."""
         self._started_at = clock.now()
         self._beaten_at = clock.monotonic()
         self.run_id, self._version = self._create()
@@ -72,7 +74,10 @@ class RunRecord:
             "heartbeat_at": now,
             "finished_at": None if self._state is RunState.RUNNING else now,
             "steps": [
-                self._step(step.stage.name, step.fingerprint, states, results.get(step.stage.name))
+                {
+                    **self._step(step.stage.name, step.fingerprint, states, results.get(step.stage.name)),
+                    "figures": dict(self.figures.get(step.stage.name, {})),
+                }
                 for step in self._plan.steps
             ],
         }

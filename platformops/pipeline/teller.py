@@ -17,6 +17,8 @@ class Teller:
     def __init__(self, logbook: Logbook, clock: Clock, on_progress: OnProgress | None) -> None:
         self._logbook, self._clock, self._on_progress = logbook, clock, on_progress
         self._since: dict[str, float] = {}
+        self.figures: dict[str, dict[str, float]] = {}
+        """Stage -> what it said last of itself."""
 
     def run(self, action: str, message: str, *, level: str = "info", **about: Json) -> None:
         self._logbook.write(action, message, level=level, about=about)
@@ -33,6 +35,9 @@ class Teller:
         about: dict[str, Json] = {"stage": step.stage.name, "fingerprint": step.fingerprint, "attempt": attempt}
         if news.kind == "progress":
             about["ratio"] = news.ratio
+            if news.figures:
+                about["figures"] = dict(news.figures)
+                self.figures.setdefault(step.stage.name, {}).update(news.figures)
             self._show(step, "running", news.message, news.ratio)
         self._logbook.write(f"step-{news.kind}", news.message, about=about)
 

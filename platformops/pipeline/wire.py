@@ -52,6 +52,7 @@ class News:
     """`progress` or `output`."""
     message: str
     ratio: float | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 class Launcher(Protocol):
@@ -100,6 +101,17 @@ def decode_request(line: bytes) -> StepRequest:
     places = {name: Path(body[name]) for name in ("output", "scratch", "root")}
     inputs = {name: Path(path) for name, path in body["inputs"].items()}
     return StepRequest(**{**body, **places, "inputs": inputs})
+
+
+def progress_of(body: Mapping[str, Json]) -> News:
+    ratio, figures = body["ratio"], body.get("figures")
+    numbers = figures.items() if isinstance(figures, Mapping) else ()
+    return News(
+        "progress",
+        str(body["message"]),
+        float(ratio) if isinstance(ratio, int | float) else None,
+        {name: float(value) for name, value in numbers if isinstance(value, int | float)},
+    )
 
 
 def failure_body(failure: Failure) -> JsonObject:

@@ -7,13 +7,13 @@ function after another, and ends what each has started before it reports.
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -24,7 +24,7 @@ from platformops.errors import AppError, DataRefused, DiskFull, GateRefused, Pla
 from platformops.pipeline.calls import add_roots, load_function
 from platformops.pipeline.modules import import_roots
 from platformops.pipeline.process import adopt_orphans, die_with_parent, end_children
-from platformops.pipeline.records import Failure, StageContext
+from platformops.pipeline.records import Failure, StageContext, Tell
 from platformops.pipeline.wire import (
     DISK_FULL,
     STOPPED,
@@ -38,6 +38,8 @@ from platformops.store.records import Json, JsonObject
 from platformops.store.trouble import NO_SPACE
 
 PROGRESS_EVERY_S = 0.1
+MOST_FIGURES = 64
+"""Of one stage at a time: a figure for each rank of a large training, and not one for each row."""
 """A stage may call `progress` a million times; people and logs see ten a second."""
 TRACE_FRAMES = 8
 
@@ -106,7 +108,7 @@ def perform(request: StepRequest, out: BinaryIO) -> bytes:
     return encode("returned", {"summary": outcome.summary, "seconds": outcome.seconds, "tainted": tainted})
 
 
-def _call(request: StepRequest, progress: Callable[[float | None, str], None]) -> Returned:
+def _call(request: StepRequest, progress: Tell) -> Returned:
     roots = import_roots(request.root)
     add_roots(roots)
     context = StageContext(
@@ -133,17 +135,20 @@ def _on_terminate(_signal: int, _frame: FrameType | None) -> None:
     raise Stop
 
 
-def _reporter(out: BinaryIO) -> Callable[[float | None, str], None]:
+def _reporter(out: BinaryIO) -> Tell:
     clock, lock, last = SystemClock(), threading.Lock(), [-PROGRESS_EVERY_S]
 
-    def progress(ratio: float | None, message: str) -> None:
+    def progress(ratio: float | None, message: str, **figures: float) -> None:
         with lock:
             now = clock.monotonic()
             if now - last[0] < PROGRESS_EVERY_S and ratio != 1.0:
                 return
             last[0] = now
             share = None if ratio is None else min(max(float(ratio), 0.0), 1.0)
-            out.write(encode("progress", {"ratio": share, "message": str(message)[:500]}))
+            told: dict[str, Json] = {"ratio": share, "message": str(message)[:500]}
+            if numbers := {name: float(value) for name, value in figures.items() if math.isfinite(value)}:
+                told["figures"] = dict(list(numbers.items())[:MOST_FIGURES])
+            out.write(encode("progress", told))
 
     return progress
 

@@ -92,7 +92,9 @@ def test_what_the_store_says_becomes_gauges():
             }, None),
             Put("rollout/digits/0000000002", {"state": "canary", "step": 1}, None),
             Put("run/a", {"system": "digits", "state": "running", "heartbeat_at": 90.0, "steps": [
-                {"name": "train", "seconds": 40.0, "cached": False}, {"name": "prepare", "seconds": 9, "cached": True},
+                {"name": "train", "seconds": 40.0, "cached": False,
+                 "figures": {"loss": 0.25, "step_seconds.rank1": 0.125}},
+                {"name": "prepare", "seconds": 9, "cached": True},
             ]}, None),
             Put("version/digits/0000000003", {"metrics": {"accuracy": 0.97, "per_class": {}}}, None),
             Put("quality/digits:v3", {"labelled": 10, "wrong": 1}, None),
@@ -115,6 +117,8 @@ def test_what_the_store_says_becomes_gauges():
     assert found["run_heartbeat_age_seconds", "digits"] == 10.0
     assert found["stage_last_seconds", "digits", "train"] == 40.0
     assert ("stage_last_seconds", "digits", "prepare") not in found
+    assert found["stage_figure", "digits", "train", "loss", ""] == 0.25
+    assert found["stage_figure", "digits", "train", "step_seconds", "1"] == 0.125
     assert found["model_metric", "digits", "accuracy"] == 0.97
     assert found["wrong", "digits:v3"] == 1.0
     assert found["controller_age_seconds",] == 5.0

@@ -44,7 +44,7 @@ def prepare(tmp_path, source, test=None, **changes):
     request = data.Request(
         "image", tmp_path, source, test, settings["split"], ({"normalize": "auto"},), settings["check"], {}
     )
-    counts = data.prepare(request, output, lambda ratio, message: None)
+    counts = data.prepare(request, output, lambda ratio, message, **figures: None)
     return counts, open_prepared(output)
 
 

@@ -37,7 +37,7 @@ def test_a_search_that_cannot_go_on_begins_again_in_an_empty_folder_and_says_why
         assert not folder.exists()
         return "new results"
 
-    assert continued(folder, half_written, fresh, lambda _, message: told.append(message)) == "new results"
+    assert continued(folder, half_written, fresh, lambda _, message, **figures: told.append(message)) == "new results"
     assert "no search space has been defined" in told[0]
 
 

@@ -124,7 +124,7 @@ NEUTRAL = (
     "errors", "clock", "machine", "home", "store", "spec", "pipeline", "on_ray.session", "on_ray.cluster",
     "on_ray.servers", "on_ray.authentication", "on_ray.tickets", "on_ray.watching", "on_ray.spares", "on_ray.pulse",
     "on_ray.cadence", "on_ray.stuck", "on_ray.keeping_off", "on_ray.avoiding", "on_ray.gangs", "on_ray.gang_places",
-    "on_ray.gang_line", "on_ray.priority", "keeper",
+    "on_ray.gang_line", "on_ray.priority", "on_ray.step_pace", "keeper",
 )  # fmt: skip
 """What says how something is asked for, refused or reached, and not what comes out."""
 

@@ -200,12 +200,14 @@ def test_two_runs_in_one_instant_have_two_records(desk):
 
 def test_a_run_beats_no_oftener_than_it_must(desk):
     record = RunRecord(desk.store, Plan("demo", (STEP_ONE,)), clock=desk.clock, owner=ME)
+    record.figures = {"one": {"loss": 0.5}}
     for _ in range(100):
         desk.clock.sleep(0.1)
         record.beat({"one": StepState.RUNNING}, {})
     entry = desk.store.get(f"run/{record.run_id}")
     assert entry.version == 1 + 3
     assert entry.value["steps"][0]["state"] == "running"
+    assert entry.value["steps"][0]["figures"] == {"loss": 0.5}
     assert entry.value["heartbeat_at"] > entry.value["started_at"]
 
 

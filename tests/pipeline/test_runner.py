@@ -58,6 +58,10 @@ def forever(context):
     while True:
         context.progress(None, "still at it")
 
+def tells(context):
+    context.progress(0.5, "half", loss=0.75)
+    context.progress(1.0, "whole", rate=3.0)
+
 def edit_data(context):
     (context.root / "rows.csv").write_text("changed")
 """
@@ -258,6 +262,12 @@ def test_a_run_that_waits_for_room_can_be_cancelled(shop, disk):
         shop.plan(Stage("full", "stages:full")), cancelled=cancelled, on_progress=waits(shop, lambda _: cancelled.set())
     )
     assert (result.state, states(result)["full"]) == (RunState.CANCELLED, "cancelled")
+
+
+def test_what_a_stage_tells_of_itself_stays_in_the_record_of_the_run(shop):
+    result = shop.run(shop.plan(Stage("tells", "stages:tells")))
+    (step,) = shop.store.get(f"run/{result.run_id}").value["steps"]
+    assert step["figures"]["rate"] == 3.0
 
 
 def test_cancelling_ends_what_runs_and_the_next_run_goes_on(shop):

@@ -105,6 +105,9 @@ def many_reports(context):
 
 def bad_ratio(context):
     context.progress(7, "more than all")
+
+def figures(context):
+    context.progress(1.0, "far", loss=0.5, bad=float("nan"), **{"step_seconds.rank1": 2})
 '''
 
 
@@ -269,6 +272,11 @@ def test_reports_are_thinned_but_the_last_one_comes(ask):
     assert (ask.news[-1].ratio, ask.news[-1].message) == (1.0, "end")
     ask("bad_ratio")
     assert ask.news[0].ratio == 1.0
+
+
+def test_figures_that_a_stage_tells_arrive_and_what_is_no_number_does_not(ask):
+    ask("figures")
+    assert ask.news[0].figures == {"loss": 0.5, "step_seconds.rank1": 2.0}
 
 
 def test_a_file_of_the_user_named_like_one_of_pythons_does_not_break_the_worker(ask, root, monkeypatch):

@@ -143,12 +143,24 @@ def _releases() -> tuple[Panel, ...]:
     )  # fmt: skip
 
 
+def _figure(name: str) -> str:
+    return f'{metrics.STAGE_FIGURE.full_name}{{system=~"$system",figure="{name}"}}'
+
+
 def _control() -> tuple[Panel, ...]:
     return (
         Panel("Runs", "The newest runs by state.", "short",
               ((metrics.RUNS.full_name + VARIABLE, "{{system}} {{state}}"),)),
         Panel("Time of stages", "How long each stage of the newest run took.", "s",
               ((metrics.STAGE_LAST_SECONDS.full_name + VARIABLE, "{{system}} {{stage}}"),)),
+        Panel("Loss", "Of the training of the newest run, now or when it ended.", "short",
+              ((_figure("loss"), "{{system}} {{stage}}"),)),
+        Panel("Training rate", "Rows that the newest run trains a second.", "short",
+              ((_figure("images_per_second"), "{{system}} {{stage}}"),)),
+        Panel("Step time by rank", "A rank that is slower than the others holds them all up.", "s",
+              ((_figure("step_seconds"), "{{system}} rank {{rank}}"),)),
+        Panel("Search", "Trials of the newest run that have ended.", "short",
+              ((_figure("trials"), "{{system}}"),)),
         Panel("Newest models", "What evaluation found of the newest version of each model.", "short",
               ((metrics.MODEL_METRIC.full_name, "{{model}} {{metric}}"),)),
         Panel("Controller", "Seconds since the controller was heard.", "s",
