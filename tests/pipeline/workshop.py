@@ -48,9 +48,9 @@ class FakeLauncher:
             return Failure(STOPPED, "stopped while it ran")
         deadline = self.clock.monotonic() + request.timeout_s if request.timeout_s else None
 
-        def progress(ratio, message):
+        def progress(ratio, message, **figures):
             self.clock.sleep(1.0)
-            on_news(News("progress", message, ratio))
+            on_news(News("progress", message, ratio, figures))
             if stop.is_set():
                 raise Stop
             if deadline is not None and self.clock.monotonic() > deadline:
