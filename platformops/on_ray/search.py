@@ -66,6 +66,9 @@ def search(
     if not finished:
         raise StageFailed(f"none of the {spec.trials} trials finished: {_first_error(results)}")
     best = max(finished, key=lambda r: float(r.metrics["accuracy"]))
+    reached = float(best.metrics["accuracy"])
+    # Ray Tune counts a trial as finished only after it has told of its end.
+    progress(1.0, _said(len(finished), spec.trials, reached), trials=len(finished), best_validation_accuracy=reached)
     trials: list[Json] = [
         {"params": r.config, "accuracy": r.metrics["accuracy"], "epochs": r.metrics["epoch"]} for r in finished
     ]
@@ -217,5 +220,9 @@ class _TrialNews(tune.Callback):  # type: ignore[misc]
         """Counts from Ray Tune's own list, in which trials from before an interruption stand too."""
         ended = sum(trial.is_finished() for trial in trials)
         best = max((float((trial.last_result or {}).get("accuracy", 0.0)) for trial in trials), default=0.0)
-        message = f"{ended}/{self._trials} trials, best validation accuracy {best:.3f}"
+        message = _said(ended, self._trials, best)
         self._progress(min(1.0, ended / self._trials), message, trials=ended, best_validation_accuracy=best)
+
+
+def _said(ended: int, trials: int, best: float) -> str:
+    return f"{ended}/{trials} trials, best validation accuracy {best:.3f}"
