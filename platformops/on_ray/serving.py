@@ -12,8 +12,9 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.serve.context import _get_global_client
 from ray.serve.exceptions import RayServeException
-from ray.serve.schema import ApplicationStatusOverview, LoggingConfig
+from ray.serve.schema import LoggingConfig
 
 from platformops.delivery.documents import revision_json
 from platformops.delivery.records import Revision, RevisionState, RevisionStatus
@@ -43,6 +44,8 @@ SCALE_DOWN_DELAY_S = 60.0
 FULL_SHARE = 0.5
 """Of a batch: with more than that in flight for each replica, another one shortens the wait."""
 PROBE_TIMEOUT_S = 20.0
+Seen = Mapping[str, Any]
+"""One application, as `ray.serve.schema.ApplicationDetails` has its fields."""
 FAILED = {"DEPLOY_FAILED", "UNHEALTHY"}
 DELETING = "DELETING"
 
@@ -110,7 +113,7 @@ def deploy_revision(revision: Revision, home: Home) -> None:
     Raises ClusterError while an earlier one of this name is being stopped: Serve would take the request and end both.
     """
     seen = _applications().get(revision.name)
-    if seen is not None and seen.status == DELETING:
+    if seen is not None and seen["status"] == DELETING:
         raise ClusterError(f"{revision.name} is still being stopped", remedy="ask again once it is gone")
     if seen is not None and _status(seen).state is not RevisionState.FAILED:
         return
@@ -133,7 +136,7 @@ def revision_statuses() -> Mapping[str, RevisionStatus]:
     return {
         name: _status(seen)
         for name, seen in _applications().items()
-        if OURS.fullmatch(name) and seen.status != DELETING
+        if OURS.fullmatch(name) and seen["status"] != DELETING
     }
 
 
@@ -151,34 +154,38 @@ def probed(name: str, items: Sequence[bytes]) -> Probed:
     return Probed(told, resident_bytes, tuple(digests))
 
 
-def _applications() -> Mapping[str, ApplicationStatusOverview]:
+def _applications() -> Mapping[str, Seen]:
+    """As Serve's controller tells them. `serve.status()` says the same and checks it against its models, for which it
+    pickles classes: whoever asks each second is held up for 45 ms of it."""
     try:
-        return dict(serve.status().applications)
+        client = _get_global_client(raise_if_no_controller_running=False)
+        return dict(client.get_serve_details()["applications"]) if client is not None else {}
     except RayServeException:  # Serve has not been started on this cluster
         return {}
     except ray.exceptions.RayError as error:
         raise ClusterError(f"Serve does not answer: {error}", remedy="look at `ray status`") from error
 
 
-def _status(seen: ApplicationStatusOverview) -> RevisionStatus:
-    states = [state for d in seen.deployments.values() for state in d.replica_states.items()]
-    ready = sum(count for state, count in states if state == "RUNNING")
-    wanted = sum(count for state, count in states if state != "STOPPING")
-    messages = [d.message for d in seen.deployments.values() if d.message] or [seen.message]
+def _status(seen: Seen) -> RevisionStatus:
+    deployments = list(seen["deployments"].values())
+    states = [replica["state"] for deployment in deployments for replica in deployment["replicas"]]
+    ready = sum(state == "RUNNING" for state in states)
+    wanted = sum(state != "STOPPING" for state in states)
+    messages = [d["message"] for d in deployments if d["message"]] or [seen["message"]]
     return RevisionStatus(
         state=_state(seen, ready),
         ready=ready,
         wanted=wanted,
         reason=_reason(messages[0]),
-        deployed_at=seen.last_deployed_time_s,
+        deployed_at=seen["last_deployed_time_s"],
     )
 
 
-def _state(seen: ApplicationStatusOverview, ready: int) -> RevisionState:
+def _state(seen: Seen, ready: int) -> RevisionState:
     """A revision with any replica takes requests, whatever Serve thinks of the missing ones."""
     if ready:
         return RevisionState.READY
-    return RevisionState.FAILED if seen.status in FAILED else RevisionState.STARTING
+    return RevisionState.FAILED if seen["status"] in FAILED else RevisionState.STARTING
 
 
 def _reason(message: str) -> str:
