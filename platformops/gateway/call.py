@@ -19,8 +19,8 @@ class Origin(NamedTuple):
     stages_s: tuple[float, float, float]
     """In decode, transform and model."""
     cpu_s: float
-    door: str = ""
-    """By which a gateway on the same machine reaches it without Serve; empty where there is none."""
+    address: str = ""
+    """At which a gateway on the same machine reaches it without Serve; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True)

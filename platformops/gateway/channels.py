@@ -1,4 +1,4 @@
-"""The gateway's end of its replicas' doors: which of them are open, and which one takes the next call."""
+"""The gateway's connections to replicas on its machine: which of them are open, and which one takes the next call."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from typing import cast
 
 from platformops.gateway.call import Origin, ReplicaDied, Row
-from platformops.gateway.doors import is_same_user
 from platformops.gateway.frames import Answered, Asked, Failed, Frame, FrameBroken, Leaving, Reader, encoded
+from platformops.gateway.listener import is_same_user
 
 Told = tuple[Origin, list[Row]]
 MOST_CALLS = 2
@@ -105,7 +105,7 @@ class Channels:
     def __init__(self) -> None:
         self._open: dict[str, Channel] = {}
         self._shut: set[str] = set()
-        """Doors that would not open, or did: a name is never used again."""
+        """Addresses that could not be connected to, or were: none is ever used again."""
         self._opening: dict[str, asyncio.Task[None]] = {}
 
     def next(self, replicas: int) -> Channel | None:
@@ -123,27 +123,27 @@ class Channels:
         best = min(self._open.values(), key=lambda channel: (channel.given_up, channel.num_calls))
         return best if best.num_calls < MOST_CALLS else None
 
-    def learn(self, door: str) -> None:
-        """A replica told of its door: it is opened meanwhile, unless it has been."""
-        if not door or door in self._open or door in self._shut or door in self._opening:
+    def learn(self, address: str) -> None:
+        """A replica told of its address: it is connected to meanwhile, unless it has been."""
+        if not address or address in self._open or address in self._shut or address in self._opening:
             return
-        task = asyncio.get_running_loop().create_task(self._enter(door))
-        self._opening[door] = task
-        task.add_done_callback(lambda _: self._opening.pop(door, None))
+        task = asyncio.get_running_loop().create_task(self._connect(address))
+        self._opening[address] = task
+        task.add_done_callback(lambda _: self._opening.pop(address, None))
 
-    async def _enter(self, door: str) -> None:
+    async def _connect(self, address: str) -> None:
         loop = asyncio.get_running_loop()
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
         try:
             async with asyncio.timeout(OPEN_TIMEOUT_S):
                 # Connected here, as uvloop takes the name of such a socket for a path.
-                await loop.sock_connect(connection, f"\0{door}")
+                await loop.sock_connect(connection, f"\0{address}")
                 if not is_same_user(connection):
-                    raise PermissionError(f"another user keeps {door}")
-                _, self._open[door] = await loop.create_unix_connection(Channel, sock=connection)
+                    raise PermissionError(f"another user listens at {address}")
+                _, self._open[address] = await loop.create_unix_connection(Channel, sock=connection)
         except (OSError, TimeoutError):
             connection.close()
-            self._shut.add(door)
+            self._shut.add(address)
 
     def close(self) -> None:
         for task in self._opening.values():

@@ -114,9 +114,9 @@ def _frame_of(told: dict[str, Any], bodies: list[bytes]) -> Frame:
     if "ask" in told:
         return Asked(int(told["ask"]), bodies, int(told["queued"]))
     if "answer" in told:
-        node, replica, resident_bytes, stages_s, cpu_s, door = told["origin"]
+        node, replica, resident_bytes, stages_s, cpu_s, address = told["origin"]
         decode_s, transform_s, model_s = stages_s
-        origin = Origin(node, replica, resident_bytes, (decode_s, transform_s, model_s), cpu_s, door)
+        origin = Origin(node, replica, resident_bytes, (decode_s, transform_s, model_s), cpu_s, address)
         rows = [
             (status, body, code, message, version)
             for (status, code, message, version), body in zip(told["rows"], bodies, strict=True)

@@ -1,6 +1,6 @@
 """The gateway's call port: one call for many items, Ray's errors given our names.
 
-Over Serve, with one handle a revision; through the replicas' own doors once all of a revision are known to be on this
+Over Serve, with one handle a revision; through the replicas' own sockets once all of a revision are known to be on this
 machine, as two hops of gRPC and Serve's router cost several times what a small model does.
 """
 
@@ -41,7 +41,7 @@ class ReplicaCalls:
     """Implements `Call`, `Ready` and `Width`. Calls come from one event loop, `observe` from any thread."""
 
     def __init__(self, clock: Clock, on_call: OnCall | None = None, *, node: str = "") -> None:
-        """`node` is Ray's id of the one that this is on: doors of replicas on others are not tried."""
+        """`node` is Ray's id of the one that this is on: replicas on others are reached over Serve."""
         self._clock, self._on_call, self._node = clock, on_call, node
         self._handles: dict[str, Any] = {}
         self._channels: dict[str, Channels] = {}
@@ -105,7 +105,7 @@ class ReplicaCalls:
             try:
                 return await channel.call(items, queued)
             except ReplicaDied:
-                if not channel.is_leaving:  # else it was on its way when the replica shut its door
+                if not channel.is_leaving:  # else it was on its way when the replica stopped listening
                     raise
         return await self._told_by_serve(revision, items, queued)
 
@@ -115,7 +115,7 @@ class ReplicaCalls:
             handle = self._handles[revision] = await handle_of(revision)
         origin, rows = await handle.remote(list(items), queued)
         if origin.node == self._node:
-            self._channels.setdefault(revision, Channels()).learn(origin.door)
+            self._channels.setdefault(revision, Channels()).learn(origin.address)
         return origin, rows
 
     def _meet_new(self) -> None:
@@ -130,12 +130,12 @@ class ReplicaCalls:
         self._met = {revision: state for revision, state in self._met.items() if revision in self._ready}
 
     async def _meet(self, revision: str, ready: int) -> None:
-        """Serve is asked for nothing, until each replica has told of its door or one turns out to be elsewhere."""
+        """Serve is asked for nothing, until each replica has told of its address or one turns out to be elsewhere."""
         try:
             for _ in range(MEETINGS_A_REPLICA * ready):
                 async with asyncio.timeout(MEETING_TIMEOUT_S):
                     origin, _ = await self._told_by_serve(revision, (), 0)
-                if origin.node != self._node or not origin.door:
+                if origin.node != self._node or not origin.address:
                     return
                 await asyncio.sleep(MEETING_GAP_S)
                 channels = self._channels.get(revision)

@@ -1,4 +1,4 @@
-"""The process of one replica: the rules are in `replica`, here is only what Serve calls, and the door beside it."""
+"""The process of one replica: the rules are in `replica`, here is only what Serve calls, and the socket beside it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import ray
 from platformops.clock import SystemClock
 from platformops.delivery.documents import revision_from
 from platformops.gateway.call import Origin, Row
-from platformops.gateway.doors import Door
+from platformops.gateway.listener import Listener
 from platformops.gateway.served import limits_of
 from platformops.on_ray import defects, replica
 from platformops.on_ray.autoscaling import ITEMS, QUEUED
@@ -43,14 +43,14 @@ class ReplicaProcess:
         if loaded.planted:
             self._served = defects.served_with(loaded.planted, self._served)
             self._answer = defects.answering_with(loaded.planted)
-        self._door = Door(self._predicted)
+        self._listener = Listener(self._predicted)
         # What is loaded stays: collections need not look through it for as long as the replica lives.
         gc.collect()
         gc.freeze()
 
     async def predict(self, items: list[bytes], queued: int) -> tuple[Origin, list[Row]]:
         """Where this is, and one row an item, in order; without items, only where this is."""
-        await self._door.open()
+        await self._listener.open()
         return await self._predicted(items, queued)
 
     async def _predicted(self, items: list[bytes], queued: int) -> tuple[Origin, list[Row]]:
@@ -68,14 +68,14 @@ class ReplicaProcess:
                 self._pace.note(len(items), loop.time() - begin_s)
         stages_s = (took.decode_s, took.transform_s, took.model_s)
         origin = Origin(
-            self._node, self._replica, replica.resident_bytes(), stages_s, took.cpu_s, self._door.name
+            self._node, self._replica, replica.resident_bytes(), stages_s, took.cpu_s, self._listener.name
         )  # fmt: skip
         return origin, [(a.status, a.json, a.code, a.message, a.model_version) for a in answers]
 
     async def __del__(self) -> None:
-        """Serve calls this, once, when it has drained what it knows of; calls through the door it does not know."""
-        if (door := getattr(self, "_door", None)) is not None:
-            await door.close()
+        """Called by Serve, once it has drained the calls that it knows of; it knows none through the socket."""
+        if (listener := getattr(self, "_listener", None)) is not None:
+            await listener.close()
 
     async def probe(self, items: list[bytes]) -> tuple[str, int, list[str]]:
         """This replica, its resident bytes, and digests of what it makes of each item before the model."""

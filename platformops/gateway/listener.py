@@ -1,4 +1,4 @@
-"""A replica's own door: a socket that only processes of the same user on the same machine come through.
+"""A replica's own socket, to which only processes of the same user on the same machine can connect.
 
 Its name is in Linux's abstract namespace: it is there for as long as its process, and leaves no file behind. It has 128
 random bits, and both ends ask the kernel who the other one is.
@@ -33,7 +33,7 @@ def is_same_user(connection: socket.socket) -> bool:
     return bool(CREDENTIALS.unpack(raw)[1] == os.getuid())
 
 
-class Door:
+class Listener:
     """The replica's end. Use from one event loop, but for its making."""
 
     def __init__(self, answering: Answering) -> None:
@@ -43,12 +43,12 @@ class Door:
         self._server: asyncio.AbstractServer | None = None
         self._is_opened = False
         self.is_closing = False
-        self.visitors: set[_Visitor] = set()
+        self.connections: set[_Connection] = set()
         self.calls: set[asyncio.Task[None]] = set()
 
     @property
     def name(self) -> str:
-        """What a gateway on this machine opens; empty on systems without such names."""
+        """What a gateway on this machine connects to; empty on systems without such names."""
         return self._name if self._socket is not None else ""
 
     async def open(self) -> None:
@@ -56,18 +56,18 @@ class Door:
         if self._is_opened or self._socket is None:
             return
         self._is_opened = True
-        self._server = await asyncio.get_running_loop().create_unix_server(lambda: _Visitor(self), sock=self._socket)
+        self._server = await asyncio.get_running_loop().create_unix_server(lambda: _Connection(self), sock=self._socket)
 
     async def close(self) -> None:
         """No call comes any more, and every one that came is answered, on return."""
         self.is_closing = True
-        for visitor in self.visitors:
-            visitor.say(encoded(Leaving()))
+        for connection in self.connections:
+            connection.say(encoded(Leaving()))
         await asyncio.sleep(LAST_CALLS_S)
         while self.calls:
             await asyncio.wait(self.calls)
-        for visitor in list(self.visitors):
-            visitor.leave()
+        for connection in list(self.connections):
+            connection.leave()
         if self._server is not None:
             self._server.close()
             await self._server.wait_closed()
@@ -90,20 +90,20 @@ def _bound(name: str) -> socket.socket:
     return bound
 
 
-class _Visitor(asyncio.Protocol):
+class _Connection(asyncio.Protocol):
     """One gateway's connection."""
 
-    def __init__(self, door: Door) -> None:
-        self._door = door
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
         self._reader = Reader()
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._door.is_closing or not is_same_user(transport.get_extra_info("socket")):
+        if self._listener.is_closing or not is_same_user(transport.get_extra_info("socket")):
             cast("asyncio.Transport", transport).abort()
             return
         self._transport = cast("asyncio.Transport", transport)
-        self._door.visitors.add(self)
+        self._listener.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
         if self._transport is None:
@@ -118,11 +118,11 @@ class _Visitor(asyncio.Protocol):
 
     def _begin(self, asked: Asked) -> None:
         task = asyncio.get_running_loop().create_task(self._answer(asked))
-        self._door.calls.add(task)
-        task.add_done_callback(self._door.calls.discard)
+        self._listener.calls.add(task)
+        task.add_done_callback(self._listener.calls.discard)
 
     async def _answer(self, asked: Asked) -> None:
-        self.say(await self._door.answer(asked))
+        self.say(await self._listener.answer(asked))
 
     def say(self, frame: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
@@ -133,5 +133,5 @@ class _Visitor(asyncio.Protocol):
             self._transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._door.visitors.discard(self)
+        self._listener.connections.discard(self)
         self._transport = None

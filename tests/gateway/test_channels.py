@@ -1,4 +1,4 @@
-"""A replica's own door and the channels through it: real sockets in one loop, replicas that answer when released."""
+"""Replicas that listen on sockets of their own, and channels to them: real sockets in one loop."""
 
 import asyncio
 import contextlib
@@ -11,23 +11,23 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platformops.gateway import doors
+from platformops.gateway import listener
 from platformops.gateway.call import Origin, ReplicaDied
 from platformops.gateway.channels import MOST_CALLS, Channel, Channels, ReplicaFailed
-from platformops.gateway.doors import Door
 from platformops.gateway.frames import Answered, Asked, Failed, FrameBroken, Leaving, Reader, encoded
+from platformops.gateway.listener import Listener
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="doors are in Linux's abstract namespace")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="their names are in Linux's abstract namespace")
 ORIGIN = Origin("node", "replica", 12, (0.1, 0.2, 0.3), 0.4)
 
 
 class Replica:
-    """Its door, what came through it, and a gate that answers wait at."""
+    """Its socket, what came through it, and a gate that answers wait at."""
 
     def __init__(self, name="replica"):
         self.name, self.calls, self.gate = name, [], asyncio.Event()
         self.gate.set()
-        self.door = Door(self.answer)
+        self.listener = Listener(self.answer)
 
     async def answer(self, items, queued):
         self.calls.append((items, queued))
@@ -42,15 +42,15 @@ async def house(*replicas):
     """Channels to all of `replicas`, and these; closed afterwards."""
     channels = Channels()
     for replica in replicas:
-        await replica.door.open()
-        channels.learn(replica.door.name)
+        await replica.listener.open()
+        channels.learn(replica.listener.name)
     await settle(lambda: channels.next(len(replicas)) is not None)
     try:
         yield channels, *replicas
     finally:
         for replica in replicas:
             replica.gate.set()
-            await replica.door.close()
+            await replica.listener.close()
         channels.close()
         for _ in range(10):  # what is closed ends in the loop's next rounds
             await asyncio.sleep(0)
@@ -143,18 +143,18 @@ def test_a_call_that_fails_says_why_and_the_next_one_is_answered(run):
     run(go())
 
 
-def test_a_replica_that_dies_fails_its_calls_at_once_and_its_door_is_not_tried_again(run):
+def test_a_replica_that_dies_fails_its_calls_at_once_and_its_address_is_not_tried_again(run):
     async def go():
         async with house(Replica()) as (channels, replica):
             replica.gate.clear()
             call = asyncio.create_task(channels.next(1).call([b"x"], 0))
             await settle(lambda: replica.calls)
-            for visitor in replica.door.visitors:
-                visitor._transport.abort()
+            for connection in replica.listener.connections:
+                connection._transport.abort()
             with pytest.raises(ReplicaDied):
                 await call
             assert channels.next(1) is None
-            channels.learn(replica.door.name)
+            channels.learn(replica.listener.name)
             assert not channels._opening
 
     run(go())
@@ -167,7 +167,7 @@ def test_a_replica_that_leaves_answers_what_it_has_and_is_given_nothing_more(run
             channel = channels.next(1)
             call = asyncio.create_task(channel.call([b"last"], 0))
             await settle(lambda: replica.calls)
-            leaving = asyncio.create_task(replica.door.close())
+            leaving = asyncio.create_task(replica.listener.close())
             await settle(lambda: channel.is_leaving)
             assert channels.next(1) is None
             assert not leaving.done()
@@ -181,21 +181,21 @@ def test_a_replica_that_leaves_answers_what_it_has_and_is_given_nothing_more(run
     run(go())
 
 
-def test_who_comes_while_a_door_is_being_shut_is_sent_away(run):
+def test_who_comes_while_a_replica_stops_listening_is_sent_away(run):
     async def go():
         replica = Replica()
-        await replica.door.open()
+        await replica.listener.open()
         channels = Channels()
-        channels.learn(replica.door.name)
-        await replica.door.close()
+        channels.learn(replica.listener.name)
+        await replica.listener.close()
         await settle(lambda: not channels._opening)
         await settle(lambda: channels.next(1) is None)
-        assert not replica.door.visitors
+        assert not replica.listener.connections
 
     run(go())
 
 
-def test_a_door_that_is_gone_is_no_error(run):
+def test_an_address_at_which_nobody_listens_is_no_error(run):
     async def go():
         channels = Channels()
         channels.learn("platformops-nobody")
@@ -206,7 +206,7 @@ def test_a_door_that_is_gone_is_no_error(run):
     run(go())
 
 
-def heard_as(user, door):
+def heard_as(user, address):
     """What a process of `user` is told when it sends a call."""
     reads, writes = os.pipe()
     child = os.fork()
@@ -215,7 +215,7 @@ def heard_as(user, door):
             os.setuid(user)
             with socket.socket(socket.AF_UNIX) as stranger:
                 stranger.settimeout(30)
-                stranger.connect(f"\0{door}")
+                stranger.connect(f"\0{address}")
                 stranger.sendall(encoded(Asked(1, [b"x"], 0)))
                 os.write(writes, stranger.recv(9))
         finally:
@@ -231,20 +231,20 @@ def heard_as(user, door):
 def test_another_user_of_the_machine_is_not_let_in(run):
     async def go():
         async with house(Replica()) as (_, replica):
-            assert not await asyncio.to_thread(heard_as, 65534, replica.door.name)
+            assert not await asyncio.to_thread(heard_as, 65534, replica.listener.name)
             assert not replica.calls
-            assert await asyncio.to_thread(heard_as, 0, replica.door.name)
+            assert await asyncio.to_thread(heard_as, 0, replica.listener.name)
             assert replica.calls == [([b"x"], 0)]
 
     run(go())
 
 
-def test_a_gateway_tells_nothing_to_a_door_that_another_user_keeps(run, monkeypatch):
+def test_a_gateway_tells_nothing_to_a_listener_of_another_user(run, monkeypatch):
     async def go():
         async with house(Replica()) as (_, replica):
-            monkeypatch.setattr(doors.os, "getuid", lambda: 65534)
+            monkeypatch.setattr(listener.os, "getuid", lambda: 65534)
             channels = Channels()
-            channels.learn(replica.door.name)
+            channels.learn(replica.listener.name)
             await settle(lambda: not channels._opening)
             assert channels.next(1) is None
             assert not replica.calls
@@ -257,7 +257,7 @@ def test_what_is_no_call_ends_the_connection_and_nothing_else(run, garbage):
     async def go():
         async with house(Replica()) as (channels, replica):
             connection = socket.socket(socket.AF_UNIX)
-            connection.connect(f"\0{replica.door.name}")
+            connection.connect(f"\0{replica.listener.name}")
             connection.setblocking(False)
             reader, writer = await asyncio.open_unix_connection(sock=connection)
             writer.write(garbage)
