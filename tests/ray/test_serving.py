@@ -2,10 +2,13 @@
 
 import contextlib
 import os
+import re
 import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import httpx
 import psutil
@@ -62,6 +65,19 @@ def test_a_real_image_is_answered_by_the_verified_model(live):
     (prediction,) = body["predictions"]
     assert set(prediction["probabilities"]) == set("0123456789")
     assert abs(sum(prediction["probabilities"].values()) - 1) < 1e-3
+
+
+def connected_listeners():
+    """Names of replicas' own sockets that a gateway of this machine is connected to (state 03 is connected)."""
+    lines = [line.split() for line in Path("/proc/net/unix").read_text().splitlines()]
+    return [line[-1] for line in lines if line[5] == "03" and re.fullmatch(r"@platformops-[0-9a-f]{32}", line[-1])]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="replicas listen so on Linux only")
+def test_a_replica_on_the_gateways_machine_is_reached_by_its_own_socket(live):
+    place, _, address = live
+    await_true(lambda: len(connected_listeners()) == 1)
+    assert ask(place, address).status_code == 200
 
 
 def test_one_bad_image_among_good_ones_in_a_batch_harms_only_its_own_request(live):
