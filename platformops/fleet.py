@@ -14,19 +14,7 @@ from platformops.clock import Clock
 from platformops.delivery.decisions import decision_puts
 from platformops.errors import PlatformError
 from platformops.health.calibration import Record
-from platformops.health.decide import (
-    AWAY,
-    SILENT_PROBE_S,
-    Action,
-    Avoid,
-    Checkpoint,
-    Decided,
-    Drain,
-    PlaceProbe,
-    Retire,
-    Seen,
-    decide,
-)
+from platformops.health.decide import decide
 from platformops.health.guard import Guard
 from platformops.health.hazard import DAY_S, class_prior, hazard_per_s
 from platformops.health.nodes import (
@@ -54,6 +42,18 @@ from platformops.health.nodes import (
 from platformops.health.records import ChannelAnswer, LivenessVerdict
 from platformops.health.remedy import Choice
 from platformops.health.risk import Risk
+from platformops.health.sight import (
+    AWAY,
+    SILENT_PROBE_S,
+    Action,
+    Avoid,
+    Checkpoint,
+    Decided,
+    Drain,
+    PlaceProbe,
+    Retire,
+    Seen,
+)
 from platformops.health.watch import Watch
 from platformops.health.wire import Order, Report
 from platformops.store.lease import fence, held, take

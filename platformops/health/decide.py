@@ -1,126 +1,41 @@
-"""What follows for each node from what is seen of the fleet: new records, decisions with their reasons, and actions.
-
-Pure. Every action states an end and follows from the records alone, so that one that was lost with the process that
-was to do it is asked for again, and one that was done is not.
-"""
+"""What follows for each node from what is seen of the fleet: new records, and decisions with their reasons. Pure."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from statistics import median
+from dataclasses import replace
 
 from platformops.delivery.records import Decision
-from platformops.health.calibration import Decided as Outcome
-from platformops.health.calibration import learn_outcomes, trust
+from platformops.health import lessons
+from platformops.health.asking import actions_of
+from platformops.health.calibration import trust
 from platformops.health.fold import CALM_RATIO, Condition, Observation, Transition, fold
 from platformops.health.guard import Fleet, Guard, Order, Ruling, rule
-from platformops.health.hazard import NodeHistory, watched
-from platformops.health.nodes import Killed, Learnt, Member, NodeRecord, Policy, Wish, Wished
-from platformops.health.records import LivenessState, LivenessVerdict
+from platformops.health.hazard import NodeHistory
+from platformops.health.nodes import Killed, Member, NodeRecord, Wish, Wished
+from platformops.health.records import LivenessState
 from platformops.health.remedy import LEAST_THRESHOLD, Choice, Prices, Remedy, Suspicion, Workload, acts_from, choose
 from platformops.health.risk import Risk
+from platformops.health.sight import AWAY, CLASS, SILENT_PROBE_S, Decided, Seen, is_heard, is_wanted
 from platformops.health.signs import HORIZON_S
 from platformops.health.states import NodeState
 from platformops.health.watch import View
 from platformops.health.wire import RayletState
 from platformops.store.records import Json
 
-CLASS = "node"
-HEARD_WITHIN_S = 10.0
 STOPPED_S = 2.0
 """A worker that a signal holds still for so long is no debugger's step; the kernel says so, no missed answer."""
 MOST_KILLED = 20
-SILENT_PROBE_S = 15.0
-"""After which a probe that was placed and never heard is placed again."""
 COMMON_RATIO = 0.2
 COMMON_CAUSE_S = 20.0
 """How long nodes that turn ill together are only suspect: of the failures at LANL 7.5 to 20 % come with another node's
 within 5 min, and a network or a shared disk that hiccups is back sooner than that."""
 FIRST_S = 7.0
 """The first to look ill waits so long for the others: their readings may be five seconds older."""
-CLOSED = frozenset({NodeState.PROBATION, NodeState.BARRED})
-DOUBTFUL = frozenset({NodeState.SUSPECT, NodeState.UNHEALTHY})
-AWAY = frozenset({Remedy.CORDON, Remedy.MOVE, Remedy.DRAIN})
-LEAD_KEPT = 100
 QUIET_ROUNDS = 5
 """A node about which there is nothing new is judged in one call of so many: of a large fleet that is nearly all."""
-UNUSUAL_RATIO, MOST_CERTAIN = 2.0, 0.99
 CHECKPOINT_EVERY_S = 60.0
 """Between two that are asked of the same node; what is not written by then is no remedy any more."""
-ASKED_FOR_S = 10.0
-"""How long it is asked for, should the first call be lost."""
-
-
-@dataclass(frozen=True, slots=True)
-class PlaceProbe:
-    node: str
-    incarnation: int
-
-
-@dataclass(frozen=True, slots=True)
-class Retire:
-    """The cluster knows that the node is dead; what still runs there is ended."""
-
-    node: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Drain:
-    """The node takes nothing new, its work moves, and then its server ends. Nothing takes this back."""
-
-    node: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Avoid:
-    """No new work goes to these nodes; to the suspects only where there is no better place; to all others it does."""
-
-    nodes: tuple[str, ...]
-    suspects: tuple[str, ...] = ()
-    rates_per_s: Mapping[str, float] = field(default_factory=dict)
-    """Failures to expect of a node: `""` for the usual one, and each that is well above it by its id."""
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """What trains on the node has a checkpoint that is newer than `at`."""
-
-    node: str
-    at: float
-
-
-Action = PlaceProbe | Retire | Drain | Avoid | Checkpoint
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """Everything that is decided on."""
-
-    members: Mapping[str, Member]
-    records: Mapping[str, NodeRecord]
-    views: Mapping[str, View]
-    wishes: Mapping[str, Wished]
-    verdicts: tuple[LivenessVerdict, ...]
-    guard: Guard
-    learnt: Learnt
-    epoch: int
-    policy: Policy
-
-
-@dataclass(frozen=True, slots=True)
-class Decided:
-    records: Mapping[str, NodeRecord]
-    """Of every living node, and of those that died and are not forgotten."""
-    guard: Guard
-    learnt: Learnt
-    decisions: tuple[Decision, ...] = ()
-    actions: tuple[Action, ...] = ()
-    risks: dict[str, Risk] = field(default_factory=dict)
-    choices: dict[str, Choice] = field(default_factory=dict)
 
 
 def decide(seen: Seen, now: float) -> Decided:
@@ -162,7 +77,7 @@ class _Turn:
         is_due = record.predicted is None or self._now - record.predicted_at >= HORIZON_S
         was_well = record.condition.state is NodeState.HEALTHY and record.condition.calm_since is not None
         was_well = was_well and record.remedy is Remedy.WAIT and not record.is_dead and not record.drill
-        is_well = view.liveness is LivenessState.ALIVE and view.raylet is RayletState.ANSWERS and _is_heard(view)
+        is_well = view.liveness is LivenessState.ALIVE and view.raylet is RayletState.ANSWERS and is_heard(view)
         is_well = is_well and view.slow is None and not view.stopped
         is_well = is_well and view.risk.probability < CALM_RATIO * LEAST_THRESHOLD
         return member.is_alive and not is_due and was_well and is_well and record.incarnation == view.incarnation
@@ -179,13 +94,15 @@ class _Turn:
         slow = view.slow if view is not None else None
         drag = (slow.drag_ratio, self._now - slow.since) if slow else (0.0, 0.0)
         choice = choose(Suspicion(risk.actionable, drag_ratio=drag[0], slow_for_s=drag[1]), offered, prices)
-        record = self._learn(record, risk, is_dead=dead)
+        self._learnt, record = lessons.of_prediction(
+            self._learnt, record, member, risk.probability, self._now, is_dead=dead
+        )
         wished = self._seen.wishes.get(node, Wished())
         seen = Observation(
             risk.actionable,
             self._acts_from(member),
             is_dead=dead,
-            has_passed_burn_in=_is_heard(view),
+            has_passed_burn_in=is_heard(view),
             is_pardoned=wished.wish is Wish.PARDONED and wished.at > record.condition.since,
             held=self._held(record.condition),
             slow=slow.words if slow else "",
@@ -204,7 +121,7 @@ class _Turn:
             self._usable.discard(node)
 
     def decided(self) -> Decided:
-        actions = tuple(self._actions())
+        actions = actions_of(self._seen, self._records, self._risks, self._now)
         return Decided(
             self._records, self._guard, self._learnt, tuple(self._decisions), actions, self._risks, self._choices
         )
@@ -306,9 +223,9 @@ class _Turn:
     def _moved(self, record: NodeRecord, member: Member, moved: Transition, risk: Risk) -> NodeRecord:
         self._say(record.id, f"{moved.before.value} -> {moved.after.value}", moved.reason, risk)
         if moved.after is NodeState.DEAD:
-            if not _is_wanted(member) and not record.drill:
-                self._died(record, moved.before)
-            forgiven = _is_wanted(member) and record.remedy is Remedy.WAIT
+            if not is_wanted(member) and not record.drill:
+                self._learnt = lessons.of_death(self._learnt, record, moved.before, self._now)
+            forgiven = is_wanted(member) and record.remedy is Remedy.WAIT
             return replace(record, remedy=Remedy.WAIT, is_refused=False, reason=moved.reason, is_forgiven=forgiven)
         if moved.after is NodeState.HEALTHY and record.remedy is not Remedy.WAIT:
             self._say(record.id, f"{record.remedy.value} is over", moved.reason, risk)
@@ -316,20 +233,6 @@ class _Turn:
                 self._learnt = replace(self._learnt, remedies=self._learnt.remedies + 1)
             record = replace(record, remedy=Remedy.WAIT, remedy_at=self._now)
         return replace(record, is_refused=False, reason=moved.reason)
-
-    def _died(self, record: NodeRecord, before: NodeState) -> None:
-        learnt, had = self._learnt, record.remedy in AWAY
-        foreseen = had or before is NodeState.UNHEALTHY
-        lead_s = (*learnt.lead_s, self._now - record.remedy_at)[-LEAD_KEPT:] if had else learnt.lead_s
-        self._learnt = replace(
-            learnt,
-            deaths=learnt.deaths + 1,
-            foreseen=learnt.foreseen + foreseen,
-            lead_s=lead_s,
-            remedies=learnt.remedies + had,
-            right_remedies=learnt.right_remedies + had,
-            saved_slot_s=learnt.saved_slot_s + (record.saves if had else 0.0),
-        )
 
     def _saved(self, record: NodeRecord, choice: Choice, risk: Risk) -> NodeRecord:
         """Work on a node that is suspect or worse writes a checkpoint where that is cheaper than to go on without,
@@ -400,79 +303,12 @@ class _Turn:
             self._say(record.id, "restart its probe", why, view.risk)
         return replace(record, incarnation=record.incarnation + 1, placed_at=self._now)
 
-    def _learn(self, record: NodeRecord, risk: Risk, *, is_dead: bool) -> NodeRecord:
-        """Failures and exposure of the node, and what became of what was said of it an hour ago.
-
-        A node with a remedy in force says nothing about a prediction: that it lives may be the remedy's doing.
-        """
-        if record.drill:
-            return record
-        dies = is_dead and not record.is_dead
-        due = record.predicted is not None and self._now - record.predicted_at >= HORIZON_S
-        member = self._seen.members[record.id]
-        if dies and not _is_wanted(member):
-            record = replace(record, history=watched(record.history, self._now, failures=1))
-        if record.predicted is not None and (due or dies) and record.remedy is Remedy.WAIT:
-            outcome = Outcome(CLASS, record.predicted, dies)
-            self._learnt = replace(self._learnt, record=learn_outcomes(self._learnt.record, [outcome], self._now))
-        if is_dead:
-            return replace(record, predicted=None)
-        if record.predicted is None or due:
-            record = replace(record, predicted=risk.probability, predicted_at=self._now)
-            record = replace(record, history=watched(record.history, self._now))
-        return record
-
     def _fleet(self) -> Fleet:
-        heard = sum(map(_is_heard, self._seen.views.values()))
+        heard = sum(map(is_heard, self._seen.views.values()))
         used = sum(m.cpus - m.free_cpus for n, m in self._seen.members.items() if n in self._living)
         largest = max((self._seen.members[n].cpus for n in self._living), default=1.0) or 1.0
         needed, budget = max(1, round(used / largest + 0.49)), self._seen.policy.budget_ratio
         return Fleet(len(self._living), len(self._usable), needed, heard, budget_ratio=budget)
-
-    def _actions(self) -> list[Action]:
-        actions: list[Action] = []
-        for node in sorted(self._living):
-            actions += self._actions_for(node)
-        closed = tuple(n for n in sorted(self._living) if self._is_closed(n))
-        # Where no other node is left, work on a doubtful one is better than none.
-        open_nodes = [n for n in sorted(self._living) if n not in closed and not self._records[n].is_dead]
-        suspects = tuple(n for n in open_nodes if self._records[n].condition.state in DOUBTFUL)
-        return [*actions, Avoid(closed if open_nodes else (), suspects, self._rates_per_s())]
-
-    def _rates_per_s(self) -> Mapping[str, float]:
-        """By what is seen of each now, in two digits: what differs by less is not worth telling everybody."""
-        seen = {n: view.risk for n, view in self._seen.views.items() if n in self._living} | self._risks
-        chances = {n: min(risk.actionable, MOST_CERTAIN) for n, risk in seen.items() if n in self._living}
-        rates = {n: float(f"{-math.log1p(-chance) / HORIZON_S:.1e}") for n, chance in chances.items()}
-        usual = median(rates.values()) if rates else 0.0
-        return {"": usual, **{n: rate for n, rate in sorted(rates.items()) if rate > UNUSUAL_RATIO * usual}}
-
-    def _actions_for(self, node: str) -> list[Action]:
-        record, member, view = self._records[node], self._seen.members[node], self._seen.views.get(node)
-        if record.is_dead:
-            return [Retire(node, record.reason)] if self._may_retire(node) and not member.is_vital else []
-        actions: list[Action] = []
-        wish = self._seen.wishes.get(node, Wished())
-        if (record.remedy in (Remedy.MOVE, Remedy.DRAIN) or wish.wish is Wish.DRAINED) and not member.is_vital:
-            why = record.reason if record.remedy is not Remedy.WAIT else f"{wish.who} wishes it"
-            actions += [] if member.is_draining else [Drain(node, why)]
-        if (view is None or view.incarnation < record.incarnation) and self._now - record.placed_at < SILENT_PROBE_S:
-            actions.append(PlaceProbe(node, record.incarnation))
-        if self._now - record.checkpoint_at < ASKED_FOR_S:
-            actions.append(Checkpoint(node, record.checkpoint_at))
-        return actions
-
-    def _may_retire(self, node: str) -> bool:
-        """Where most of the others are silent too, the fault may be here, and a verdict on them is only remembered."""
-        others = [n for n in self._living if n != node and not self._records[n].is_dead]
-        heard = [n for n in others if _is_heard(self._seen.views.get(n))]
-        return not others or len(heard) > 0.5 * len(others) - 1e-9
-
-    def _is_closed(self, node: str) -> bool:
-        record, wish = self._records[node], self._seen.wishes.get(node, Wished()).wish
-        if record.drill:
-            return True
-        return record.condition.state in CLOSED or record.remedy in AWAY or wish in (Wish.CORDONED, Wish.DRAINED)
 
     def _say(self, node: str, what: str, reason: str, risk: Risk, choice: Choice | None = None) -> None:
         evidence: list[Json] = [
@@ -486,15 +322,6 @@ class _Turn:
             evidence.append({"costs_slot_s": costs, "excluded": {r.value: w for r, w in choice.excluded.items()}})
         would = _would_change(choice) if choice else ""
         self._decisions.append(Decision(node, what, reason, evidence, would, self._now))
-
-
-def _is_heard(view: View | None) -> bool:
-    return view is not None and view.heard_s_ago is not None and view.heard_s_ago < HEARD_WITHIN_S
-
-
-def _is_wanted(member: Member) -> bool:
-    """Whether its death is nobody's failure: it was stopped, or drained and has just ended."""
-    return member.has_ended_well or member.is_draining
 
 
 def _would_change(choice: Choice) -> str:

@@ -9,10 +9,11 @@ from platformops.delivery.decisions import explain
 from platformops.errors import LeaseLost
 from platformops.fleet import FleetController
 from platformops.health.calibration import Record
-from platformops.health.decide import QUIET_ROUNDS, Seen, decide
+from platformops.health.decide import QUIET_ROUNDS, decide
 from platformops.health.guard import Guard
 from platformops.health.nodes import LEARNT, POLICIES, Gang, Learnt, Member, Policy, Wish, policy_json
 from platformops.health.remedy import Remedy
+from platformops.health.sight import Seen
 from platformops.health.vitals import (
     CPU_BUSY,
     CPU_GRANTED,
