@@ -15,6 +15,8 @@ Told = tuple[Origin, list[Row]]
 MOST_CALLS = 2
 """In one channel: one that works, and one that was tried again or waits behind a call whose caller gave up."""
 OPEN_TIMEOUT_S = 2.0
+STALE_S = 5.0
+"""For so long after a death the number of replicas may still count the dead one."""
 
 
 class ReplicaFailed(Exception):
@@ -107,21 +109,30 @@ class Channels:
         self._shut: set[str] = set()
         """Addresses that could not be connected to, or were: none is ever used again."""
         self._opening: dict[str, asyncio.Task[None]] = {}
+        self._deaths: list[float] = []
 
-    def next(self, replicas: int) -> Channel | None:
+    def next(self, replicas: int, now: float) -> Channel | None:
         """The channel that ought to take a call; None while not all `replicas` have one, or none can take another.
 
         Nobody else knows of these calls: were only some of the replicas reached like this, whoever spreads calls over
-        all of them would take the busy ones for idle.
+        all of them would take the busy ones for idle. One that has just died is still counted among `replicas`, and
+        the others need not wait until it is not.
         """
-        for name, channel in list(self._open.items()):
-            if not channel.is_open or channel.is_leaving:
-                self._shut.add(name)
-                del self._open[name]
-        if not self._open or len(self._open) != replicas:
+        self._forget(now)
+        missing = replicas - len(self._open)
+        if not self._open or not 0 <= missing <= len(self._deaths):
             return None
         best = min(self._open.values(), key=lambda channel: (channel.given_up, channel.num_calls))
         return best if best.num_calls < MOST_CALLS else None
+
+    def _forget(self, now: float) -> None:
+        """What cannot take calls any more, and deaths that are known by now."""
+        for address, channel in list(self._open.items()):
+            if not channel.is_open or channel.is_leaving:
+                self._shut.add(address)
+                del self._open[address]
+                self._deaths += [] if channel.is_leaving else [now]
+        self._deaths = [at for at in self._deaths if now - at < STALE_S]
 
     def learn(self, address: str) -> None:
         """A replica told of its address: it is connected to meanwhile, unless it has been."""

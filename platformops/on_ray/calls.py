@@ -100,7 +100,7 @@ class ReplicaCalls:
 
     async def _told(self, revision: str, items: Sequence[bytes], queued: int) -> Told:
         channels = self._channels.get(revision)
-        channel = channels.next(self.ready(revision)) if channels is not None else None
+        channel = channels.next(self.ready(revision), self._clock.monotonic()) if channels is not None else None
         if channel is not None:
             try:
                 return await channel.call(items, queued)
@@ -112,7 +112,10 @@ class ReplicaCalls:
     async def _told_by_serve(self, revision: str, items: Sequence[bytes], queued: int) -> Told:
         handle: Any = self._handles.get(revision)
         if handle is None:
-            handle = self._handles[revision] = await handle_of(revision)
+            made = await handle_of(revision)
+            handle = self._handles.setdefault(revision, made)
+            if handle is not made:  # two wanted the first one
+                await made.shutdown_async()
         origin, rows = await handle.remote(list(items), queued)
         if origin.node == self._node:
             self._channels.setdefault(revision, Channels()).learn(origin.address)
@@ -139,7 +142,7 @@ class ReplicaCalls:
                     return
                 await asyncio.sleep(MEETING_GAP_S)
                 channels = self._channels.get(revision)
-                if channels is None or channels.next(ready) is not None:
+                if channels is None or channels.next(ready, self._clock.monotonic()) is not None:
                     return
         except (TimeoutError, RevisionUnknown, RayServeException, ray.exceptions.RayError):
             return  # clients meet them then

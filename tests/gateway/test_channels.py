@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from platformops.gateway import listener
 from platformops.gateway.call import Origin, ReplicaDied
-from platformops.gateway.channels import MOST_CALLS, Channel, Channels, ReplicaFailed
+from platformops.gateway.channels import MOST_CALLS, STALE_S, Channel, Channels, ReplicaFailed
 from platformops.gateway.frames import Answered, Asked, Failed, FrameBroken, Leaving, Reader, encoded
 from platformops.gateway.listener import Listener
 
@@ -44,7 +44,8 @@ async def house(*replicas):
     for replica in replicas:
         await replica.listener.open()
         channels.learn(replica.listener.name)
-    await settle(lambda: channels.next(len(replicas)) is not None)
+    await settle(lambda: channels.next(len(replicas), 0.0) is not None)
+    await settle(lambda: all(replica.listener.connections for replica in replicas))
     try:
         yield channels, *replicas
     finally:
@@ -76,7 +77,7 @@ def test_items_come_back_in_order_with_where_they_were_answered(run):
     async def go():
         async with house(Replica()) as (channels, replica):
             items = [bytes([n]) * n * 1000 for n in range(60)]
-            origin, rows = await channels.next(1).call(items, 7)
+            origin, rows = await channels.next(1, 0.0).call(items, 7)
             assert replica.calls == [(items, 7)]
             assert origin == ORIGIN
             assert rows == [(200, b"<" + item + b">", "", "", "v1") for item in items]
@@ -91,14 +92,14 @@ def test_calls_are_spread_and_one_that_nobody_waits_for_still_counts_against_its
                 replica.gate.clear()
             calls = []
             for _ in both:
-                calls.append(asyncio.create_task(channels.next(2).call([b"x"], 0)))
+                calls.append(asyncio.create_task(channels.next(2, 0.0).call([b"x"], 0)))
                 await settle(lambda: sum(len(r.calls) for r in both) == len(calls))
             assert [len(replica.calls) for replica in both] == [1, 1]
             calls[0].cancel()
             both[1].gate.set()
             origin, _ = await calls[1]
             for _ in range(4):
-                again, _ = await channels.next(2).call([b"again"], 0)
+                again, _ = await channels.next(2, 0.0).call([b"again"], 0)
                 assert again.replica == origin.replica == "other"
             both[0].gate.set()
             await settle(lambda: not any(channel.given_up for channel in channels._open.values()))
@@ -112,23 +113,23 @@ def test_a_replica_that_holds_all_it_may_is_left_to_whoever_else_spreads_calls(r
             replica.gate.clear()
             calls = []
             for _ in range(MOST_CALLS):
-                calls.append(asyncio.create_task(channels.next(1).call([b"x"], 0)))
+                calls.append(asyncio.create_task(channels.next(1, 0.0).call([b"x"], 0)))
                 await asyncio.sleep(0)
-            assert channels.next(1) is None
+            assert channels.next(1, 0.0) is None
             replica.gate.set()
             assert [rows for _, rows in await asyncio.gather(*calls)] == [[(200, b"<x>", "", "", "v1")]] * MOST_CALLS
-            assert channels.next(1) is not None
+            assert channels.next(1, 0.0) is not None
 
     run(go())
 
 
 def test_channels_are_used_only_when_they_reach_every_replica(run):
     async def go():
-        assert Channels().next(0) is None
+        assert Channels().next(0, 0.0) is None
         async with house(Replica()) as (channels, _):
-            assert channels.next(1) is not None
-            assert channels.next(2) is None
-            assert channels.next(0) is None
+            assert channels.next(1, 0.0) is not None
+            assert channels.next(2, 0.0) is None
+            assert channels.next(0, 0.0) is None
 
     run(go())
 
@@ -137,8 +138,8 @@ def test_a_call_that_fails_says_why_and_the_next_one_is_answered(run):
     async def go():
         async with house(Replica()) as (channels, _):
             with pytest.raises(ReplicaFailed, match="ValueError: a bad item"):
-                await channels.next(1).call([b"bad"], 0)
-            assert (await channels.next(1).call([b"good"], 0))[1][0][1] == b"<good>"
+                await channels.next(1, 0.0).call([b"bad"], 0)
+            assert (await channels.next(1, 0.0).call([b"good"], 0))[1][0][1] == b"<good>"
 
     run(go())
 
@@ -147,15 +148,30 @@ def test_a_replica_that_dies_fails_its_calls_at_once_and_its_address_is_not_trie
     async def go():
         async with house(Replica()) as (channels, replica):
             replica.gate.clear()
-            call = asyncio.create_task(channels.next(1).call([b"x"], 0))
+            call = asyncio.create_task(channels.next(1, 0.0).call([b"x"], 0))
             await settle(lambda: replica.calls)
             for connection in replica.listener.connections:
                 connection._transport.abort()
             with pytest.raises(ReplicaDied):
                 await call
-            assert channels.next(1) is None
+            assert channels.next(1, 0.0) is None
             channels.learn(replica.listener.name)
             assert not channels._opening
+
+    run(go())
+
+
+def test_while_a_death_is_not_known_yet_the_others_are_called_and_later_whoever_replaces_it_is_waited_for(run):
+    async def go():
+        async with house(Replica("dead"), Replica("living")) as (channels, dead, living):
+            for connection in list(dead.listener.connections):
+                connection._transport.abort()
+            await settle(lambda: sum(channel.is_open for channel in channels._open.values()) == 1)
+            origin, _ = await channels.next(2, 100.0).call([b"x"], 0)
+            assert origin.replica == "living"
+            assert channels.next(2, 100.0 + STALE_S) is None
+            assert channels.next(1, 100.0 + STALE_S) is not None
+            assert living.calls == [([b"x"], 0)]
 
     run(go())
 
@@ -164,12 +180,12 @@ def test_a_replica_that_leaves_answers_what_it_has_and_is_given_nothing_more(run
     async def go():
         async with house(Replica()) as (channels, replica):
             replica.gate.clear()
-            channel = channels.next(1)
+            channel = channels.next(1, 0.0)
             call = asyncio.create_task(channel.call([b"last"], 0))
             await settle(lambda: replica.calls)
             leaving = asyncio.create_task(replica.listener.close())
             await settle(lambda: channel.is_leaving)
-            assert channels.next(1) is None
+            assert channels.next(1, 0.0) is None
             assert not leaving.done()
             replica.gate.set()
             assert (await call)[1][0][1] == b"<last>"
@@ -189,7 +205,7 @@ def test_who_comes_while_a_replica_stops_listening_is_sent_away(run):
         channels.learn(replica.listener.name)
         await replica.listener.close()
         await settle(lambda: not channels._opening)
-        await settle(lambda: channels.next(1) is None)
+        await settle(lambda: channels.next(1, 0.0) is None)
         assert not replica.listener.connections
 
     run(go())
@@ -201,7 +217,7 @@ def test_an_address_at_which_nobody_listens_is_no_error(run):
         channels.learn("platformops-nobody")
         channels.learn("")
         await settle(lambda: "platformops-nobody" in channels._shut)
-        assert channels.next(1) is None
+        assert channels.next(1, 0.0) is None
 
     run(go())
 
@@ -246,7 +262,7 @@ def test_a_gateway_tells_nothing_to_a_listener_of_another_user(run, monkeypatch)
             channels = Channels()
             channels.learn(replica.listener.name)
             await settle(lambda: not channels._opening)
-            assert channels.next(1) is None
+            assert channels.next(1, 0.0) is None
             assert not replica.calls
 
     run(go())
@@ -264,7 +280,7 @@ def test_what_is_no_call_ends_the_connection_and_nothing_else(run, garbage):
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""
             writer.close()
-            assert (await channels.next(1).call([b"x"], 0))[1][0][0] == 200
+            assert (await channels.next(1, 0.0).call([b"x"], 0))[1][0][0] == 200
 
     run(go())
 
