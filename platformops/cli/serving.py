@@ -58,32 +58,30 @@ def _started(s: Session, port: int) -> str:
 
 def is_healthy(address: str) -> bool:
     """Whether a gateway answers at `address`."""
-    try:
-        with urllib.request.urlopen(f"{address}/healthz", timeout=HEALTH_TIMEOUT_S) as reply:
-            return bool(reply.status == 200 and json.loads(reply.read()))
-    except (URLError, OSError, ValueError):
-        return False
+    return _is_ok(f"{address}/healthz")
 
 
 def await_ready(s: Session, address: str, system: str, key_file: Path) -> None:
     """Requests are answered on return: a system that was released before has no replica yet right after its cluster
     was started. Raises ClusterError when none comes."""
-    began = s.clock.monotonic()
-    while not _takes_calls(f"{address}/{system}/ready", read_key_file(key_file) or ""):
+    began, key, elapsed_s = s.clock.monotonic(), read_key_file(key_file), 0.0
+    while not _is_ok(f"{address}/{system}/ready", key):
         elapsed_s = s.clock.monotonic() - began
         if elapsed_s > READY_TIMEOUT_S:
             raise ClusterError(f"{system} has no replica that takes calls", remedy=f"platformops logs {system}")
         s.show(Progress(STAGE, "running", message="waiting for the replicas", elapsed_s=elapsed_s))
         s.clock.sleep(READY_LOOK_S)
-    s.show(Progress(STAGE, "done", message=address, elapsed_s=s.clock.monotonic() - began))
+    if elapsed_s:
+        s.show(Progress(STAGE, "done", message=address, elapsed_s=s.clock.monotonic() - began))
 
 
-def _takes_calls(url: str, key: str) -> bool:
-    asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"})
+def _is_ok(url: str, key: str | None = None) -> bool:
+    """Whether a probe of the gateway answers 200 with JSON; any other server on its port does not."""
+    asked = urllib.request.Request(url, headers={"Authorization": f"Bearer {key}"} if key else {})
     try:
         with urllib.request.urlopen(asked, timeout=HEALTH_TIMEOUT_S) as reply:
-            return bool(reply.status == 200)
-    except OSError:  # refused with 503, or the gateway is just being started again
+            return bool(reply.status == 200 and json.loads(reply.read()))
+    except (URLError, OSError, ValueError):
         return False
 
 

@@ -75,23 +75,22 @@ class Channel(asyncio.Protocol):
     def _take(self, frame: Frame) -> None:
         match frame:
             case Answered(number, origin, rows):
-                future = self._of(number)
-                if not future.done():
+                if (future := self._waiter(number)) is not None:
                     future.set_result((origin, rows))
             case Failed(number, message):
-                future = self._of(number)
-                if not future.done():
+                if (future := self._waiter(number)) is not None:
                     future.set_exception(ReplicaFailed(message))
             case Leaving():
                 self.is_leaving = True
             case Asked():
                 raise FrameBroken("a replica asked")
 
-    def _of(self, number: int) -> asyncio.Future[Told]:
+    def _waiter(self, number: int) -> asyncio.Future[Told] | None:
+        """Who waits for the answer to this call; None where nobody does any more."""
         future = self._waiting.pop(number, None)
         if future is None:
             raise FrameBroken(f"an answer to call {number}, which was not made")
-        return future
+        return None if future.done() else future
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

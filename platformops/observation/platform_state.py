@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from platformops.observation import metrics
 from platformops.observation.metrics import Metric, Reading
+from platformops.pipeline.records import MOST_FIGURES
 from platformops.spec.conditions import percent
 from platformops.store.records import Entry, Json, JsonObject, Store
 
@@ -91,7 +92,7 @@ def _runs(entries: Iterable[Entry], now: float) -> Iterator[Reading]:
 
 
 def _figures(system: str, step: JsonObject) -> Iterator[Reading]:
-    for name, value in sorted(_object(step, "figures").items())[:MOST_METRICS]:
+    for name, value in sorted(_object(step, "figures").items())[:MOST_FIGURES]:
         figure, _, rank = name.partition(".rank")
         yield from _number(metrics.STAGE_FIGURE, value, system, str(step.get("name")), figure, rank)
 

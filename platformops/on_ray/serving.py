@@ -156,7 +156,7 @@ def probed(name: str, items: Sequence[bytes]) -> Probed:
 
 def _applications() -> Mapping[str, Seen]:
     """As Serve's controller tells them. `serve.status()` says the same and checks it against its models, for which it
-    pickles classes: whoever asks each second is held up for 45 ms of it."""
+    pickles classes: too much for a gateway that asks each second."""
     try:
         client = _get_global_client(raise_if_no_controller_running=False)
         return dict(client.get_serve_details()["applications"]) if client is not None else {}

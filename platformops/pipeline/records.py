@@ -174,6 +174,10 @@ class RunResult:
     reason: str = ""
 
 
+MOST_FIGURES = 64
+"""Of one stage at a time: a figure for each rank of a large training, and not one for each row."""
+
+
 class Tell(Protocol):
     """By which a stage says how far it is, to the person who waits and to whoever watches its figures."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from platformops.clock import Clock
 from platformops.pipeline.logbook import Logbook
@@ -17,7 +17,7 @@ class Teller:
     def __init__(self, logbook: Logbook, clock: Clock, on_progress: OnProgress | None) -> None:
         self._logbook, self._clock, self._on_progress = logbook, clock, on_progress
         self._since: dict[str, float] = {}
-        self.figures: dict[str, dict[str, float]] = {}
+        self.figures: dict[str, Mapping[str, float]] = {}
         """Stage -> what it said last of itself."""
 
     def run(self, action: str, message: str, *, level: str = "info", **about: Json) -> None:
@@ -37,7 +37,7 @@ class Teller:
             about["ratio"] = news.ratio
             if news.figures:
                 about["figures"] = dict(news.figures)
-                self.figures.setdefault(step.stage.name, {}).update(news.figures)
+                self.figures[step.stage.name] = news.figures
             self._show(step, "running", news.message, news.ratio)
         self._logbook.write(f"step-{news.kind}", news.message, about=about)
 

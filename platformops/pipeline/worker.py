@@ -24,7 +24,7 @@ from platformops.errors import AppError, DataRefused, DiskFull, GateRefused, Pla
 from platformops.pipeline.calls import add_roots, load_function
 from platformops.pipeline.modules import import_roots
 from platformops.pipeline.process import adopt_orphans, die_with_parent, end_children
-from platformops.pipeline.records import Failure, StageContext, Tell
+from platformops.pipeline.records import MOST_FIGURES, Failure, StageContext, Tell
 from platformops.pipeline.wire import (
     DISK_FULL,
     STOPPED,
@@ -38,8 +38,6 @@ from platformops.store.records import Json, JsonObject
 from platformops.store.trouble import NO_SPACE
 
 PROGRESS_EVERY_S = 0.1
-MOST_FIGURES = 64
-"""Of one stage at a time: a figure for each rank of a large training, and not one for each row."""
 """A stage may call `progress` a million times; people and logs see ten a second."""
 TRACE_FRAMES = 8
 
