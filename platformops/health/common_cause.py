@@ -8,14 +8,15 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def fell_silent_together(last_s: Floats, *, period_s: float) -> NDArray[np.intp]:
-    """For each of the silent nodes, how many (itself too) spoke last when it did.
+def fell_silent_together(last_s: Floats, late_last_s: Floats, *, period_s: float) -> NDArray[np.intp]:
+    """For each node that spoke last at one of `last_s`, how many of the late ones (itself too) spoke last when it did.
 
-    The beats of nodes that are cut off together are spread over one period, and jitter by a quarter. One that was late
-    already when the others were cut off spoke last before them, so that those a period later still count for it.
+    The beats of nodes that are cut off together are spread over one period, and jitter by a quarter. One whose last
+    beats were late or lost when the others were cut off spoke last before them, so that those two periods later still
+    count for it, though they are hardly late yet.
     """
-    ordered = np.sort(last_s)
-    until = np.searchsorted(ordered, last_s + 2.0 * period_s, "right")
+    ordered = np.sort(late_last_s)
+    until = np.searchsorted(ordered, last_s + 3.0 * period_s, "right")
     return until - np.searchsorted(ordered, last_s - 1.25 * period_s, "left")
 
 

@@ -23,6 +23,7 @@ from platformops.health.roster import Roster
 from platformops.health.silence import FleetSilence, MonitorClock
 from platformops.machine import advance
 
+Floats = NDArray[np.float64]
 Slots = NDArray[np.intp]
 DAY_S = 86_400.0
 CHANNEL_LOG_LIKELIHOOD = {ChannelAnswer.ANSWERED: -12.0, ChannelAnswer.SILENT: 6.9, ChannelAnswer.REFUSED: 12.0}
@@ -38,11 +39,11 @@ class LivenessPolicy:
 
     period_s: float = 1.0
     tick_s: float = 0.25
-    pause_periods: float = 0.66
+    pause_periods: float = 0.63
     """Standard deviation granted to the gaps of every node, for losses and pauses that it has not shown yet."""
     pause_s: float = 0.08
     """The same in seconds: a process is stopped for as long whatever its heartbeat. They add as variances do."""
-    restless_periods: float = 0.8
+    restless_periods: float = 0.78
     """Largest one granted: beyond it, more patience with a restless node costs more than it saves."""
     slowest: float = 0.4
     """Share of the wall's time that silence counts at least, however slow the fleet is."""
@@ -51,7 +52,8 @@ class LivenessPolicy:
     condemn_log_odds: float = 2.2
     """Natural log odds of being dead: 9 to 1."""
     min_beats: int = 5
-    """A node that was hardly heard is not condemned: it is starting."""
+    """A node that was hardly heard is not condemned: it is starting, for `starting_periods` of silence at most."""
+    starting_periods: float = 30.0
     second_channel: bool = True
     """Whether death needs the second channel too; without one, silence alone must say it."""
     channel_timeout_periods: float = 1.0
@@ -127,14 +129,14 @@ class Liveness:
     def hear(self, beats: Sequence[Heartbeat], *, now_s: float) -> tuple[LivenessVerdict, ...]:
         """Take in all beats that came since the last call; unknown nodes, old incarnations and repeats are ignored."""
         num_live = self._roster.num_listened
-        counts = self._roster.accept(beats)
-        if not counts:
+        accepted = self._roster.accept(beats, period_s=self._policy.period_s)
+        if not accepted:
             return ()
-        slots: Slots = np.fromiter(counts, np.intp, len(counts))
-        beats_each = np.fromiter(counts.values(), np.float64, len(counts))
+        slots: Slots = np.fromiter(accepted, np.intp, len(accepted))
+        beats_each, late = np.array(list(accepted.values()), np.float64).T
         gaps = self._periods(slots, num_live=num_live, now_s=now_s) / beats_each
         learned = self._roster.learnable(slots) & ~np.isnan(gaps)
-        self._gaps.learn(slots[learned], gaps[learned])
+        self._gaps.learn(slots[learned], gaps[learned], late[learned])
         self._gaps.forget(slots[self._roster.reborn(slots)])
         self._silence.hear(
             slots, int(beats_each.sum()), num_live=num_live, now_s=now_s, stalled_s=self._clock.stalled_s
@@ -172,14 +174,13 @@ class Liveness:
         suspect = (phi >= self._policy.ask_phi) | self._roster.is_accused[slots]
         if not settled or not suspect.any():
             return LivenessTick((), ())
-        return self._judge(slots[suspect], silence[suspect], phi[suspect], now_s)
+        late_last_s = self._silence.last_s[slots]
+        return self._judge(slots[suspect], silence[suspect], phi[suspect], late_last_s, now_s)
 
-    def _judge(
-        self, slots: Slots, silence: NDArray[np.float64], phi: NDArray[np.float64], now_s: float
-    ) -> LivenessTick:
+    def _judge(self, slots: Slots, silence: Floats, phi: Floats, late_last_s: Floats, now_s: float) -> LivenessTick:
         policy, roster = self._policy, self._roster
         last_s = self._silence.last_s[slots]
-        together = fell_silent_together(last_s, period_s=policy.period_s)
+        together = fell_silent_together(last_s, late_last_s, period_s=policy.period_s)
         roster.crowds[slots] = np.maximum(roster.crowds[slots], together)
         mass = too_many(together, num_live=roster.num_live, share=policy.together_ratio)
         was_mass = roster.crowds[slots] > policy.together_ratio * roster.num_live
@@ -206,7 +207,8 @@ class Liveness:
         state = roster.states[slot]
         if answer is ChannelAnswer.ANSWERED or state is LivenessState.PROBE_SICK:
             return self._weigh_probe(slot, suspicion, answer, now_s)
-        is_starting = roster.num_beats[slot] < policy.min_beats and answer is not ChannelAnswer.REFUSED
+        is_new = roster.num_beats[slot] < policy.min_beats and suspicion.silence_periods < policy.starting_periods
+        is_starting = is_new and answer is not ChannelAnswer.REFUSED
         may_be_cut = answer is ChannelAnswer.SILENT and not roster.is_accused[slot]
         is_early = may_be_cut and suspicion.silence_periods < policy.cut_periods
         if suspicion.log_odds < policy.condemn_log_odds or is_starting or is_early:
@@ -258,7 +260,7 @@ class Liveness:
     def _fleet_periods(self, slot: int) -> float:
         return self._silence.fleet_periods(slot, num_live=self._roster.num_listened)
 
-    def _periods(self, slots: Slots, *, num_live: int, now_s: float) -> NDArray[np.float64]:
+    def _periods(self, slots: Slots, *, num_live: int, now_s: float) -> Floats:
         return self._silence.periods(slots, num_live=num_live, now_s=now_s, stalled_s=self._clock.stalled_s)
 
     def _move(

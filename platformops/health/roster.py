@@ -23,7 +23,7 @@ class Roster:
         """What the second channel said last, and after how many periods of silence."""
         self.priors: NDArray[np.float64] = np.zeros(capacity)
         self.num_beats: NDArray[np.int64] = np.zeros(capacity, np.int64)
-        """Of this incarnation."""
+        """Of all incarnations: a node whose probe begins anew is no new node."""
         self.held_until_s: NDArray[np.float64] = np.full(capacity, -np.inf)
         self.crowds: NDArray[np.int64] = np.zeros(capacity, np.int64)
         """How many fell silent with it, at most, since its last beat."""
@@ -37,6 +37,8 @@ class Roster:
         self.num_held = 0
         self._incarnations: list[int] = [-1] * capacity
         self._sequences: list[int] = [-1] * capacity
+        self._sent_s: list[float] = [0.0] * capacity
+        """On the node's own clock, when its last beat left it."""
         self._asked: NDArray[np.float64] = np.full(capacity, -np.inf)
         """After how many periods of silence the second channel was asked last."""
         self._waiting: NDArray[np.bool_] = np.zeros(capacity, np.bool_)
@@ -73,22 +75,27 @@ class Roster:
         """Its beats of this incarnation go on from where another monitor left them."""
         self._incarnations[slot] = incarnation
 
-    def accept(self, beats: Sequence[Heartbeat]) -> dict[int, int]:
-        """How many new beats each slot sent; old incarnations, repeats and strangers count for nothing."""
-        counts: dict[int, int] = {}
+    def accept(self, beats: Sequence[Heartbeat], *, period_s: float) -> dict[int, tuple[int, float]]:
+        """How many new beats each slot sent, and by how many periods the latest left its node too late; old
+        incarnations, repeats and strangers count for nothing."""
+        accepted: dict[int, tuple[int, float]] = {}
         slots, incarnations, sequences = self.slots, self._incarnations, self._sequences
         for beat in beats:
             slot = slots.get(beat.node)
             if slot is None or beat.incarnation < incarnations[slot]:
                 continue
+            num, late = accepted.get(slot, (0, 0.0))
             if beat.incarnation > incarnations[slot]:
                 incarnations[slot] = beat.incarnation
                 self._reborn.add(slot)
             elif beat.sequence <= sequences[slot]:
                 continue
-            sequences[slot] = beat.sequence
-            counts[slot] = counts.get(slot, 0) + 1
-        return counts
+            elif sequences[slot] >= 0:
+                passed = (beat.sent_s - self._sent_s[slot]) / period_s
+                late = max(late, passed - (beat.sequence - sequences[slot]))
+            sequences[slot], self._sent_s[slot] = beat.sequence, beat.sent_s
+            accepted[slot] = num + 1, late
+        return accepted
 
     def learnable(self, slots: NDArray[np.intp]) -> NDArray[np.bool_]:
         """Whose last gap tells how the living behave: not of the condemned, the held and the newly started."""
@@ -100,8 +107,6 @@ class Roster:
 
     def settle(self, slots: NDArray[np.intp]) -> None:
         """Close a batch: these were heard."""
-        for slot in self._reborn:
-            self.num_beats[slot] = 0
         self._reborn.clear()
         self.num_beats[slots] += 1
         self.held_until_s[slots] = -np.inf
@@ -160,6 +165,7 @@ class Roster:
         self._answers += [None] * more
         self._incarnations += [-1] * more
         self._sequences += [-1] * more
+        self._sent_s += [0.0] * more
         self.priors = np.concatenate([self.priors, np.zeros(more)])
         self.num_beats = np.concatenate([self.num_beats, np.zeros(more, np.int64)])
         self.held_until_s = np.concatenate([self.held_until_s, np.full(more, -np.inf)])

@@ -231,8 +231,41 @@ def test_beats_of_an_older_incarnation_and_repeats_do_not_keep_a_node_alive():
         world.hear(silent=["n1"])
         world.monitor.hear([Heartbeat("n1", 1, 9999, 0.0), Heartbeat("n1", 2, 0, 0.0)], now_s=world.now_s)
         world.verdicts += world.monitor.tick(world.now_s).verdicts
-    assert world.dead() == [], "the new incarnation has spoken once: it is starting"
-    assert world.monitor.state("n1") is LivenessState.SUSPECT
+    assert world.dead() == ["n1"]
+
+
+def test_a_node_that_dies_just_after_its_probe_began_anew_is_no_starting_node():
+    world = World(8)
+    world.run(30)
+    world.monitor.hear([Heartbeat("n1", 2, 0, world.now_s)], now_s=world.now_s)
+    world.run(10, silent=["n1"], answers=ChannelAnswer.SILENT)
+    assert world.dead() == ["n1"]
+
+
+def test_a_node_that_falls_silent_while_it_starts_is_condemned_late_and_not_never():
+    world = World(8)
+    world.run(30)
+    world.monitor.add("new", hazard_per_day=HAZARD_PER_DAY)
+    for sequence in range(3):
+        world.run(1)
+        world.monitor.hear([Heartbeat("new", 1, sequence, world.now_s)], now_s=world.now_s)
+    world.run(20)
+    assert world.dead() == [], "it may be starting"
+    world.run(20)
+    assert world.dead() == ["new"]
+
+
+def test_a_node_that_pauses_as_the_others_do_not_is_given_more_time():
+    def silence_of(pause_s):
+        world = World(12)
+        for sequence in range(160):
+            world.run(pause_s if sequence % 20 == 19 else 1.0, silent=["n1"])
+            world.monitor.hear([Heartbeat("n1", 1, sequence, world.now_s)], now_s=world.now_s)
+        since_s = world.now_s
+        world.run(12, silent=["n1"])
+        return next(v.at_s for v in world.verdicts if v.node == "n1" and v.state is LivenessState.DEAD) - since_s
+
+    assert silence_of(pause_s=3.5) >= silence_of(pause_s=1.0) + 0.5
 
 
 def test_strangers_are_ignored_and_removed_nodes_are_forgotten():
