@@ -17,7 +17,7 @@ from platformops.health.ratios import Curve, squash
 from platformops.health.risk import Signal
 
 HORIZON_S = 3600.0
-NETWORK_SURPRISE, FSYNC_SURPRISE = "network_surprise", "fsync_surprise"
+NETWORK_SURPRISE, FSYNC_SURPRISE, LOG_SURPRISE = "network_surprise", "fsync_surprise", "log_surprise"
 ANSWER_DEVIATION, GPUS_LOST = "answer_deviation", "gpus_lost"
 
 _WORTH: Mapping[str, tuple[str, Mapping[float, float]]] = {
@@ -36,6 +36,16 @@ _WORTH: Mapping[str, tuple[str, Mapping[float, float]]] = {
     vitals.GPU_ECC: ("uncorrected memory errors of its GPUs", {0.0: 1.0, 1.0: 20.0, 20.0: 200.0}),
     vitals.GPU_REMAPPED: ("memory rows of its GPUs given up", {0.0: 1.0, 1.0: 5.0, 8.0: 30.0}),
     vitals.GPU_THROTTLED: ("share of its GPUs that are slowed by their hardware", {0.0: 1.0, 1.0: 4.0}),
+    vitals.GPU_XIDS: ("faults of its GPUs in an hour, as their driver says", {0.0: 1.0, 1.0: 100.0, 10.0: 400.0}),
+    vitals.GPU_EARLY_XIDS: ("faults of its GPUs in an hour that they corrected", {0.0: 1.0, 1.0: 4.0, 10.0: 20.0}),
+    vitals.KERNEL_HARDWARE: (
+        "errors of its hardware in an hour, as its kernel says",
+        {0.0: 1.0, 1.0: 6.0, 20.0: 100.0},
+    ),
+    vitals.KERNEL_DISK: ("errors of its disks in an hour, as its kernel says", {0.0: 1.0, 3.0: 6.0, 50.0: 100.0}),
+    vitals.KERNEL_KILLED: ("programs in an hour that its kernel ended for want of memory", {2.0: 1.0, 20.0: 4.0}),
+    LOG_SURPRISE: ("powers of ten by which errors in its server's log are too many", {6.0: 1.0, 30.0: 3.0}),
+    vitals.LOG_NEW_ERRORS: ("kinds of errors in its server's log in an hour that are new", {3.0: 1.0, 20.0: 3.0}),
     vitals.GPU_TEMPERATURE: ("degrees of its hottest GPU", {87.0: 1.0, 97.0: 6.0}),
 }
 """Signal -> words for people, and the likelihood ratio at some of its values; in between it is a line of logarithms."""

@@ -13,6 +13,9 @@ NETWORK_ERRORS, FILE_HANDLES, CLOCK_STEP = "network_errors", "file_handles_ratio
 BEAT_DELAY, RAYLET_ANSWER = "beat_delay_s", "raylet_answer_s"
 GPU_COUNT, GPU_TEMPERATURE, GPU_THROTTLED = "gpu_count", "gpu_temperature_c", "gpu_throttled_ratio"
 GPU_ECC, GPU_REMAPPED = "gpu_ecc_errors", "gpu_remapped_rows"
+GPU_XIDS, GPU_EARLY_XIDS = "gpu_xids", "gpu_early_xids"
+KERNEL_HARDWARE, KERNEL_DISK, KERNEL_KILLED = "kernel_hardware_errors", "kernel_disk_errors", "kernel_killed"
+LOG_ERRORS, LOG_NEW_ERRORS = "log_errors", "log_new_errors"
 
 
 @dataclass(frozen=True, slots=True)

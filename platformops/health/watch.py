@@ -24,6 +24,7 @@ from platformops.health.signs import (
     FSYNC_SURPRISE,
     GPUS_LOST,
     HORIZON_S,
+    LOG_SURPRISE,
     NETWORK_SURPRISE,
     first_opinion,
 )
@@ -40,6 +41,10 @@ CUT_PERIODS = 4.75
 QUIET_S = 5.0
 """Reports older than this say nothing of now."""
 ROUND_S = 5.0
+
+
+def _an_hourly_rate() -> GammaPoissonRate:
+    return GammaPoissonRate(prior_counts=0.5, prior_exposure=3600.0, half_life=DAY_S)
 
 
 @dataclass(slots=True)
@@ -59,9 +64,8 @@ class _Heard:
     raylet_reports: int = 0
     """In a row that said the same of it."""
     most_gpus: float = 0.0
-    network: GammaPoissonRate = field(
-        default_factory=lambda: GammaPoissonRate(prior_counts=0.5, prior_exposure=3600.0, half_life=DAY_S)
-    )
+    network: GammaPoissonRate = field(default_factory=_an_hourly_rate)
+    log: GammaPoissonRate = field(default_factory=_an_hourly_rate)
     fsync: RobustEwma = field(default_factory=RobustEwma)
     withheld: deque[float] = field(default_factory=lambda: deque(maxlen=PERSISTENT))
     answers_s: deque[float] = field(default_factory=lambda: deque(maxlen=PERSISTENT))
@@ -189,12 +193,13 @@ class Watch:
     def _derived(self, heard: _Heard, node: str, now: float) -> Mapping[str, float | None]:
         """Readings against the node's own past."""
         errors, fsync_s = heard.readings.get(vitals.NETWORK_ERRORS), heard.readings.get(vitals.FSYNC)
-        gpus = heard.readings.get(vitals.GPU_COUNT)
+        gpus, lines = heard.readings.get(vitals.GPU_COUNT), heard.readings.get(vitals.LOG_ERRORS)
         heard.most_gpus = max(heard.most_gpus, gpus or 0.0)
         alarm = heard.fsync.add(Signal(node, vitals.FSYNC, fsync_s, now)) if fsync_s is not None else None
         slower = alarm is not None and alarm.value > alarm.expected
         return {
-            NETWORK_SURPRISE: None if errors is None else heard.network.add(int(errors), 5.0),
+            NETWORK_SURPRISE: None if errors is None else heard.network.add(int(errors), ROUND_S),
+            LOG_SURPRISE: None if lines is None else heard.log.add(int(lines), ROUND_S),
             FSYNC_SURPRISE: alarm.surprise if alarm is not None and slower else 0.0,
             GPUS_LOST: heard.most_gpus - gpus if gpus is not None else None,
         }

@@ -27,6 +27,7 @@ from platformops.on_ray.answering import Answer, Question
 from platformops.on_ray.control_groups import group_of, memory_texts, quota_texts, text_of
 from platformops.on_ray.disk_check import DiskCheck
 from platformops.on_ray.gpus import DRIVER, Gpus, gpu_readings, gpus_of_this_node
+from platformops.on_ray.log_reading import KernelLog, ServerLog
 from platformops.on_ray.priority import go_first
 
 PERIOD_S = 1.0
@@ -73,6 +74,7 @@ class Probe:
         self._question = Question(*given.raylet)
         self._raylet = _stat(given.raylet_pid)
         self._ended = _end_of(given.raylet_pid)
+        self._logs = ServerLog(given.raylet_pid, clock), KernelLog(clock)
         self._groups = group_of(given.raylet_pid, "memory"), group_of(given.raylet_pid, "cpu")
         self._number = self._sequence = 0
         self._counters: Counters | None = None
@@ -134,6 +136,7 @@ class Probe:
     def _end(self) -> None:
         self.is_over = True
         self._question.close()
+        self._logs[1].close()
         while self._ended:
             os.close(self._ended.pop())
 
@@ -152,7 +155,8 @@ class Probe:
         self._offset_s = offset_s
         found = vitals.readings(texts, before) if before else {}
         graphics = gpu_readings(self._gpus.read()) if self._gpus else {}
-        return {**found, **self._disk.readings(), **graphics, vitals.CLOCK_STEP: abs(offset_s - before_s)}
+        said = {name: value for log in self._logs for name, value in log.readings().items()}
+        return {**found, **self._disk.readings(), **graphics, **said, vitals.CLOCK_STEP: abs(offset_s - before_s)}
 
     def _stopped(self, now_s: float) -> tuple[Stopped, ...]:
         """Of the raylet's own processes; the raylet itself is told by its state."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from platformops.pipeline.records import Owner
 
-SHORTEST_LIMIT_S = 9.0
+SHORTEST_LIMIT_S = 8.5
 """Below it a machine that is merely busy would condemn a healthy worker."""
 SLOWEST_RATIO = 5.0
 """Times the 99th percentile of the section's own durations."""
