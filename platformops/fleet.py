@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
 from platformops.clock import Clock
@@ -56,6 +56,8 @@ from platformops.health.sight import (
 )
 from platformops.health.watch import Watch
 from platformops.health.wire import Order, Report
+from platformops.scheduler.records import Team
+from platformops.scheduler.teams import TEAMS, team_from
 from platformops.store.lease import fence, held, take
 from platformops.store.records import Json, JsonObject, Put, Store
 
@@ -72,6 +74,13 @@ STALLED_S = 1.0
 """A turn that comes so late after the last one finds old news."""
 FORGET_DEAD_S = 7.0 * DAY_S
 FORGET_DRILL_S = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The cluster knows what each team may use, as people set it."""
+
+    teams: Mapping[str, Team]
 
 
 class FleetPorts(Protocol):
@@ -113,6 +122,10 @@ class FleetPorts(Protocol):
 
     def checkpoint(self, node: str, at: float) -> None: ...
 
+    def share(self, teams: Mapping[str, Team]) -> None:
+        """What each team may use, by its name."""
+        ...
+
 
 class FleetController:
     """One controller's life. Everything but the watch is in the store; the watch is heard anew within seconds."""
@@ -126,7 +139,7 @@ class FleetController:
         self._guard = guard_from(guard.value) if guard else Guard()
         self._learnt = learnt_from(learnt.value) if learnt else Learnt(Record(clock.now()))
         self._wishes: Mapping[str, Wished] = {}
-        self._policy = Policy()
+        self._policy, self._teams = Policy(), dict[str, Team]()
         self._risks: dict[str, Risk] = {}
         self._choices: dict[str, Choice] = {}
         """Of each node as it was judged last."""
@@ -198,6 +211,7 @@ class FleetController:
             self._wishes_at = now
             self._wishes = {e.key.removeprefix(WISHES): wish_from(e.value) for e in self._store.scan(WISHES)}
             self._policy = self._policy_now()
+            self._teams = {(team := team_from(e.value)).name: team for e in self._store.scan(TEAMS)}
         views = {n: self._watch.view(n, now) for n, m in members.items() if m.is_alive}
         kept = self._guard, self._learnt, self.epoch, self._policy
         return Seen(members, self._records, views, self._wishes, verdicts, *kept)
@@ -233,14 +247,14 @@ class FleetController:
 
     def _act(self, decided: Decided) -> tuple[str, ...]:
         problems = []
-        for action in decided.actions:
+        for action in (*decided.actions, Share(self._teams)):
             try:
                 self._do(action)
             except PlatformError as error:
                 problems.append(f"{type(action).__name__}: {error.message}")
         return tuple(problems)
 
-    def _do(self, action: Action) -> None:
+    def _do(self, action: Action | Share) -> None:
         match action:
             case PlaceProbe(node=node, incarnation=incarnation):
                 self._ports.place_probe(node, incarnation)
@@ -252,6 +266,8 @@ class FleetController:
                 self._ports.avoid(nodes, suspects, rates_per_s)
             case Checkpoint(node=node, at=at):
                 self._ports.checkpoint(node, at)
+            case Share(teams=teams):
+                self._ports.share(teams)
             case _:
                 assert_never(action)
 

@@ -47,6 +47,7 @@ VERBS = {
     "cordon": Verb("Give a node no new work.", "cordon 4f2a"),
     "uncordon": Verb("Give a node work again.", "uncordon 4f2a"),
     "drain": Verb("Move a node's work away and end its server.", "drain 4f2a"),
+    "quota": Verb("Say what a team may use of the cluster at once.", "quota vision --cpus 8 --share 2"),
     "why": Verb("Explain the last decision on a system, version, run, step or node.", "why digits"),
     "predict": Verb("Send images to a live system and print its answers.", "predict digits five.png"),
     "models": Verb("List model versions with aliases and metrics.", "models digits"),

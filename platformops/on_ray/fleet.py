@@ -24,6 +24,7 @@ from platformops.home import Home
 from platformops.on_ray.answering import Answer, Question
 from platformops.on_ray.hands import RPC_TIMEOUT_S, Hands, RayHands
 from platformops.on_ray.turning import CrankThread
+from platformops.scheduler.records import Team
 from platformops.store.open import open_store
 from platformops.store.records import JsonObject, Store
 
@@ -57,6 +58,7 @@ class RayFleet:
         self._asked_at: dict[tuple[str, ...], float] = {}
         self._called: dict[tuple[str, ...], Future[None]] = {}
         self._avoided: tuple[tuple[str, ...], tuple[str, ...], Mapping[str, float]] | None = None
+        self._shared: Mapping[str, Team] | None = None
         self._ended = threading.Event()
         self.refresh()
         threading.Thread(target=self._refresh_always, name="nodes", daemon=True).start()
@@ -126,6 +128,13 @@ class RayFleet:
 
     def checkpoint(self, node: str, at: float) -> None:
         self._call(("checkpoint", node), lambda: self._hands.checkpoint(node, at))
+
+    def share(self, teams: Mapping[str, Team]) -> None:
+        wanted = dict(teams)
+        if self._shared != wanted:
+            self._asked_at.pop(("share",), None)
+        self._shared = wanted
+        self._call(("share",), lambda: self._hands.share(wanted))
 
     def close(self) -> None:
         self._ended.set()

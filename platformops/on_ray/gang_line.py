@@ -17,8 +17,9 @@ from ray.experimental import internal_kv
 
 from platformops.clock import Clock
 from platformops.errors import ClusterError
+from platformops.on_ray import sharing
 from platformops.on_ray.gangs import accounts
-from platformops.scheduler.records import Job, Priority, Running
+from platformops.scheduler.records import Job, Priority, Running, Team
 
 NAMESPACE, PREFIX = b"platformops", "platformops/waiting/"
 STALE_S = 10.0
@@ -48,6 +49,10 @@ class Line(Protocol):
 
     def running(self) -> Sequence[Running]:
         """What each team's gangs use now."""
+        ...
+
+    def teams(self) -> Mapping[str, Team]:
+        """What each may use, by its name; one that is not named is not limited."""
         ...
 
 
@@ -91,6 +96,9 @@ class RayLine:
 
     def running(self) -> Sequence[Running]:
         return [Running(account.team, account.uses) for account in accounts().values()]
+
+    def teams(self) -> Mapping[str, Team]:
+        return sharing.teams()
 
 
 def _key(job: Job) -> bytes:

@@ -12,7 +12,7 @@ from platformops.errors import ClusterError
 from platformops.on_ray.avoiding import avoided, hazards_per_s, suspected
 from platformops.on_ray.gang_line import Line
 from platformops.scheduler.place import place
-from platformops.scheduler.records import Held, Job, NodeView, Placement, Priority, Running
+from platformops.scheduler.records import Held, Job, NodeView, Placement, Plan, Priority
 
 PATIENCE_S = 120.0
 """Where nothing runs or waits that could make room, no room will come."""
@@ -30,7 +30,7 @@ def off_limits(job: Job, views: Sequence[NodeView]) -> tuple[str, ...]:
 
     Among the others Ray chooses: which of them is free may change before it does.
     """
-    placed = _placed(job, views)
+    placed = _of(place([job], views, now=0.0), job)
     used = set(placed.nodes) if isinstance(placed, Placement) else {view.id for view in views}
     return tuple(v.id for v in views if not v.takes_work or (v.is_suspect and v.id not in used))
 
@@ -55,7 +55,7 @@ def wait_for_room(
     """
     began, hopeful_at, said = clock.monotonic(), clock.monotonic(), ""
     try:
-        while isinstance(placed := _placed(job, views(), line.others(job), line.running(), clock.now()), Held):
+        while isinstance(placed := _in_turn(job, views(), line, clock.now()), Held):
             now = clock.monotonic()
             hopeful_at = now if line.running() or line.others(job) else hopeful_at
             if now - hopeful_at > PATIENCE_S or now - began > LONGEST_WAIT_S:
@@ -93,10 +93,12 @@ def node_views() -> list[NodeView]:
     ]
 
 
-def _placed(
-    job: Job, views: Sequence[NodeView], others: Sequence[Job] = (), running: Sequence[Running] = (), now: float = 0.0
-) -> Placement | Held:
+def _in_turn(job: Job, views: Sequence[NodeView], line: Line, now: float) -> Placement | Held:
     """What the plan for all that wait says of this one."""
-    plan = place([job, *others], views, running=running, now=now)
+    plan = place([job, *line.others(job)], views, running=line.running(), teams=line.teams(), now=now)
+    return _of(plan, job)
+
+
+def _of(plan: Plan, job: Job) -> Placement | Held:
     placed = next((one for one in plan.placements if one.job == job.name), None)
     return placed or next(one for one in plan.held if one.job == job.name)

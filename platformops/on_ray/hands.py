@@ -13,12 +13,13 @@ from ray._private.state import state as ray_state
 from platformops.clock import Clock
 from platformops.errors import ClusterError
 from platformops.health.nodes import Member
-from platformops.on_ray import avoiding
+from platformops.on_ray import avoiding, sharing
 from platformops.on_ray.gang_line import LineReader
 from platformops.on_ray.gangs import GangReader, ask_for_checkpoint
 from platformops.on_ray.probing import begin_probe
 from platformops.on_ray.session import HEAD
 from platformops.pipeline.modules import PLATFORM_ROOT
+from platformops.scheduler.records import Team
 from platformops.store.records import JsonObject
 
 RPC_TIMEOUT_S = 10.0
@@ -56,6 +57,8 @@ class Hands(Protocol):
     def avoid(self, nodes: Sequence[str], suspects: Sequence[str], rates_per_s: Mapping[str, float]) -> None: ...
 
     def checkpoint(self, node: str, at: float) -> None: ...
+
+    def share(self, teams: Mapping[str, Team]) -> None: ...
 
 
 class RayHands:
@@ -107,6 +110,9 @@ class RayHands:
 
     def checkpoint(self, node: str, at: float) -> None:
         ask_for_checkpoint(node, at)
+
+    def share(self, teams: Mapping[str, Team]) -> None:
+        sharing.share(teams)
 
 
 def _member(node: Mapping[str, Any], free: Mapping[str, float], is_draining: bool, is_home: bool) -> Member:

@@ -25,6 +25,7 @@ SURFACE = {
     "cordon": ["NODE", "--as", "--json"],
     "uncordon": ["NODE", "--as", "--json"],
     "drain": ["NODE", "--as", "--json"],
+    "quota": ["TEAM", "--as", "--cpus", "--gpus", "--json", "--share"],
     "why": ["NAME", "SUBJECT", "--json", "--last", "--page"],
     "predict": ["FILES...", "SYSTEM", "--endpoint", "--json"],
     "models": ["MODEL", "--json"],

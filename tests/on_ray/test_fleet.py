@@ -68,6 +68,9 @@ class FakeHands:
     def avoid(self, nodes, suspects, rates_per_s):
         self.avoided = tuple(nodes)
 
+    def share(self, teams):
+        self.teams = dict(teams)
+
     def probe(self, node):
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):

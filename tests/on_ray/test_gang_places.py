@@ -5,7 +5,7 @@ import pytest
 from platformops.clock import ManualClock
 from platformops.errors import ClusterError
 from platformops.on_ray.gang_places import PATIENCE_S, gang, off_limits, wait_for_room
-from platformops.scheduler.records import NodeView, Running
+from platformops.scheduler.records import NodeView, Running, Team
 
 CLOSED = NodeView("a", {"CPU": 8.0}, takes_work=False, why_not="closed by node health")
 SUSPECT = NodeView("b", {"CPU": 4.0}, is_suspect=True)
@@ -29,8 +29,9 @@ def test_a_suspect_node_is_taken_for_want_of_better_and_a_closed_one_never():
 class FakeLine:
     """Who else waits, and what runs; what was told of this one."""
 
-    def __init__(self, others=(), running=()):
+    def __init__(self, others=(), running=(), quotas=()):
         self.jobs, self.uses, self.told, self.has_left = list(others), list(running), [], False
+        self.quotas = {team.name: team for team in quotas}
 
     def tell(self, job, reason):
         self.told.append(reason)
@@ -43,6 +44,9 @@ class FakeLine:
 
     def running(self):
         return self.uses
+
+    def teams(self):
+        return self.quotas
 
 
 def test_a_gang_waits_for_all_of_its_room_and_tells_once_why():
@@ -97,3 +101,23 @@ def test_a_team_that_uses_less_of_the_cluster_goes_first_and_a_long_wait_goes_be
     recent = asked_for("late", team="bob", at=1_800.0)
     wait_for_room(early, lambda: (SOUND,), FakeLine([recent], running), clock, lambda *_: None)
     assert clock.monotonic() == 1_900.0
+
+
+def test_a_gang_waits_for_its_teams_quota_while_there_is_room_and_a_larger_share_goes_first():
+    clock, ada = ManualClock(10.0), asked_for("late", team="ada", at=2.0)
+    line = FakeLine(running=[Running("ada", {"CPU": 3.0})], quotas=[Team("ada", quota={"CPU": 4.0})])
+
+    def views():
+        if clock.monotonic() > 60.0:
+            line.uses.clear()
+        return (SOUND,)
+
+    wait_for_room(ada, views, line, clock, lambda *_: None)
+    assert clock.monotonic() > 60.0
+    assert line.told[0] == "quota of ada: 5 CPU of 4 with this job"
+    running = [Running("ada", {"CPU": 2.0}), Running("bob", {"CPU": 1.0})]
+    quotas = [Team("ada", share=4.0), Team("bob")]
+    bob = asked_for("early", team="bob", at=1.0)
+    clock = ManualClock(10.0)
+    wait_for_room(ada, lambda: (SOUND,), FakeLine([bob], running, quotas), clock, lambda *_: None)
+    assert clock.monotonic() == 10.0

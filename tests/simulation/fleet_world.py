@@ -145,6 +145,10 @@ class FakeFleet:
             self.avoided = tuple(nodes)
             self.effects.append(("avoid", tuple(nodes)))
 
+    def share(self, teams):
+        self.touch("share")
+        self.teams = dict(teams)
+
     def done(self, what):
         return [effect for effect in self.effects if effect[0] == what]
 
