@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from benchmarks.live_system import live
 from platformops.observation.capacity.queueing import predict
 from platformops.observation.capacity.records import Load, Measured
-from platformops.observation.capacity.service import fit_service
+from platformops.observation.capacity.tails import fit_live
 
 if TYPE_CHECKING:
     from platformops.cli.tuning import Trial
@@ -69,7 +69,7 @@ def live_figures(home: Path | None) -> Mapping[str, object]:
             raise SystemExit(f"tune: {tuned}")
         print(f"tune: {tuned['serve']}: {tuned['reason']}; {tuned['measured']}; written: {tuned.get('written')}")
         now = Trial(endpoint_of(SYSTEM), file, SLO_S, SECONDS)
-        after = best_rate(now, float(str(tuned.get("kept_rps") or default)))
+        after = best_rate(now, float(str(tuned["kept_rps"])) if tuned.get("written") else default)
         errors += [_compared(now, _measured(now), share * after) for share in FULLNESS]
         print(system.spec.read_text(encoding="utf-8").splitlines()[-1])
     return {
@@ -114,7 +114,7 @@ def _compared(trial: Trial, points: Sequence[Measured], per_s: float) -> Seen:
     from platformops.cli.tuning import LEAST_PROOF_S, offered
 
     load = Load(trial.endpoint.replicas, trial.endpoint.batch, per_s=per_s)
-    told, seen = predict(fit_service(points), load), offered(trial, per_s, seconds=LEAST_PROOF_S)
+    told, seen = predict(fit_live(points), load), offered(trial, per_s, seconds=LEAST_PROOF_S)
     errors = abs(told.throughput_per_s / seen["rps"] - 1), abs(told.p99_s / seen["p99_s"] - 1)
     print(f"  at {per_s:.0f}/s: p99 {1e3 * told.p99_s:.1f} ms predicted, {1e3 * seen['p99_s']:.1f} seen", flush=True)
     return Seen(*errors)

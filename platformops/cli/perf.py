@@ -101,9 +101,10 @@ def told(points: Sequence[Measured], endpoint: Endpoint, *, replicas: int, rps: 
     from platformops.observation.capacity.laws import little, scalability
     from platformops.observation.capacity.queueing import predict
     from platformops.observation.capacity.records import Load
-    from platformops.observation.capacity.service import capacity_interval, fit_service
+    from platformops.observation.capacity.service import capacity_interval
+    from platformops.observation.capacity.tails import fit_live
 
-    service = fit_service(points, cores=endpoint.cores)
+    service = fit_live(points, cores=endpoint.cores)
     curve = scalability([float(p.clients or 1) for p in points], [p.throughput_per_s for p in points])
     found = bottleneck(points[-1], service)
     capacity = capacity_interval(points, replicas=replicas, batch=endpoint.batch, cores=endpoint.cores)
@@ -142,9 +143,9 @@ def told(points: Sequence[Measured], endpoint: Endpoint, *, replicas: int, rps: 
 def _page(points: Sequence[Measured], endpoint: Endpoint, document: JsonObject) -> str:
     from platformops.observation.capacity.bottleneck import bottleneck
     from platformops.observation.capacity.page import PerfPage, render
-    from platformops.observation.capacity.service import fit_service
+    from platformops.observation.capacity.tails import fit_live
 
-    service = fit_service(points, cores=endpoint.cores)
+    service = fit_live(points, cores=endpoint.cores)
     found, replicas = bottleneck(points[-1], service), int(str(document["replicas"]))
     return render(PerfPage(endpoint.system, points, service, found, replicas, endpoint.batch, _said(document)))
 

@@ -71,11 +71,11 @@ def tune(
 
 def _proposed(points: Sequence[Measured], trial: Trial, replicas: int) -> Proposal:
     from platformops.errors import UserError
-    from platformops.observation.capacity.service import fit_service
+    from platformops.observation.capacity.tails import fit_live
     from platformops.observation.capacity.tuning import propose
 
     try:
-        service = fit_service(points, cores=trial.endpoint.cores)
+        service = fit_live(points, cores=trial.endpoint.cores)
         return propose(service, p99_s=trial.p99_s, replicas=range(1, replicas + 1))
     except ValueError as error:
         raise UserError(str(error), remedy="a longer limit, or a faster model") from None

@@ -20,7 +20,8 @@ from platformops.clock import SystemClock
 from platformops.delivery.retraining import load_recipe, recipe_puts
 from platformops.errors import PlatformError
 from platformops.observation.capacity.records import Load, Measured
-from platformops.observation.capacity.service import capacity_per_s, fit_service
+from platformops.observation.capacity.service import capacity_per_s
+from platformops.observation.capacity.tails import fit_live
 from platformops.observation.capacity.tuning import Proposal, most_within
 from platformops.store.records import JsonObject
 
@@ -101,7 +102,7 @@ def offered(trial: Trial, rate: float, *, seconds: float) -> Mapping[str, float]
 def rate_of(points: Sequence[Measured], trial: Trial) -> float:
     """Requests a second that the measured settings should keep the limit at; a tenth of capacity where the model
     thinks of none."""
-    service, endpoint = fit_service(points), trial.endpoint
+    service, endpoint = fit_live(points), trial.endpoint
     found = most_within(service, Load(endpoint.replicas, endpoint.batch), p99_s=trial.p99_s)
     least = 0.1 * capacity_per_s(service, replicas=endpoint.replicas, batch=endpoint.batch)
     return found.throughput_per_s if found else least

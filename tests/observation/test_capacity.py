@@ -11,6 +11,7 @@ from platformops.observation.capacity.laws import little, scalability
 from platformops.observation.capacity.queueing import predict
 from platformops.observation.capacity.records import Cause, Load, Service
 from platformops.observation.capacity.service import capacity_interval, capacity_per_s, fit_service
+from platformops.observation.capacity.tails import fit_live
 from platformops.observation.capacity.tuning import propose
 
 STEADY = Service(fixed_s=0.002, item_s=0.0005, spread=0.0, slowness=(1.0,), gateway_s=0.0001)
@@ -140,3 +141,33 @@ def test_cpu_an_item_is_found_in_what_replicas_tell(points):
 def test_a_limit_below_one_item_alone_is_refused_with_the_reason():
     with pytest.raises(ValueError, match=r"one item alone takes 2\.6 ms"):
         propose(STEADY, p99_s=0.001, replicas=(1,))
+
+
+def as_clients_see(point, *, lag_s):
+    """A live point: of its calls only the mean is known, and each request waits besides."""
+    calls = point.calls
+    mean = replace(
+        calls[0],
+        items=sum(c.items for c in calls) / len(calls),
+        seconds=sum(c.seconds for c in calls) / len(calls),
+        stage_s={cause: sum(c.stage_s[cause] for c in calls) / len(calls) for cause in calls[0].stage_s},
+    )
+    return replace(point, calls=(mean,), p50_s=point.p50_s + lag_s, p99_s=point.p99_s + lag_s)
+
+
+def test_what_clients_wait_besides_is_learnt_from_what_they_saw():
+    world, lag_s = World(spread=0.8), 0.004
+    seen = [
+        as_clients_see(observed(world, Load(1, 16, clients=n), requests=3000, seed=n), lag_s=lag_s) for n in (1, 4, 16)
+    ]
+    load = Load(1, 16, per_s=0.5 * max(p.throughput_per_s for p in seen))
+    truth = as_clients_see(observed(world, load, requests=12_000, seed=9), lag_s=lag_s)
+    plain, live = (predict(fit(seen), load) for fit in (fit_service, fit_live))
+    assert abs(live.p99_s / truth.p99_s - 1) < 0.25 < abs(plain.p99_s / truth.p99_s - 1)
+    assert abs(live.p50_s / truth.p50_s - 1) < abs(plain.p50_s / truth.p50_s - 1)
+
+
+def test_where_the_calls_explain_all_nothing_is_added(points):
+    service = fit_live(points)
+    assert service.lag_s < 0.1 * points[0].p50_s
+    assert service.tail_ratio < 1.3

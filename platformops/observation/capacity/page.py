@@ -91,5 +91,6 @@ def _fitted(service: Service) -> str:
         ("each item of it adds", service.item_s),
         ("of that CPU of the replica", service.cpu_item_s),
         ("CPU of the gateway a request", service.gateway_s),
+        ("clients wait besides, a request", service.lag_s),
     )
     return table(("cost", "ms"), [(name, f"{1e3 * seconds:.3f}") for name, seconds in each])

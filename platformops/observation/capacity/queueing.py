@@ -101,13 +101,14 @@ class _Run:
         waited = kept[:, 1] - kept[:, 0]
         span = float(kept[-1, 1] - kept[0, 1])
         p50, p99 = np.quantile(waited, [0.5, 0.99])
+        lag_s, tail_s = self.service.lag_s, self.service.tail_ratio * (p99 - p50)
         whole = float(self.answered[-1][1])
         return Prediction(
             self.load,
             throughput_per_s=(len(kept) - 1) / span if span > 0 else 0.0,
-            p50_s=float(p50),
-            p99_s=float(p99),
-            mean_s=float(waited.mean()),
+            p50_s=float(p50) + lag_s,
+            p99_s=float(p50 + tail_s) + lag_s,
+            mean_s=float(waited.mean()) + lag_s,
             mean_items=len(self.answered) / max(1, self.num_calls),
             utilisation=min(1.0, self.busy_s / (whole * self.load.replicas)),
         )

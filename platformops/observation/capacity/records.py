@@ -103,6 +103,10 @@ class Service:
     """CPU of a replica an item."""
     cores: float = math.inf
     """That replicas and the gateway share; infinite where nobody says."""
+    lag_s: float = 0.0
+    """Of each request outside of gateway and calls, as clients saw it."""
+    tail_ratio: float = 1.0
+    """By which the distance of the 99th percentile from the median is longer than that of the calls."""
 
     def call_s(self, items: float, *, replicas: int) -> float:
         alone = self.fixed_s + self.item_s * items
