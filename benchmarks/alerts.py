@@ -41,6 +41,7 @@ TROUBLE = (
     Reading(metrics.CONTROLLER_AGE, 90.0),
     Reading(metrics.CONTROLLER_PROBLEMS, 2.0),
     Reading(metrics.STORE_UP, 0.0),
+    Reading(metrics.BACKUP_AGE, 3 * 86_400.0),
     Reading(metrics.RUN_HEARTBEAT_AGE, 600.0, ("digits",)),
     Reading(metrics.NODES, 1.0, ("dead",)),
     Reading(metrics.NODE_RISK, 0.8, ("4f2a",)),

@@ -25,6 +25,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -101,12 +102,12 @@ def raw(made: Site, part: Part) -> None:
 def others(made: Site, part: Part) -> None:
     """Replicas killed and held still, nodes of replicas drained, and nodes that are slow and that leak."""
     _watched(made)
-    app, began = Served(), time.monotonic()
-    while time.monotonic() - began < 0.5 * PART_S:
-        for kind in ("kill_replica", "freeze_replica") * 2:
-            _replica(made, part, app, kind)
-        _move(made, part, app)
-    app.close()
+    began = time.monotonic()
+    with closing(Served()) as app:
+        while time.monotonic() - began < 0.5 * PART_S:
+            for kind in ("kill_replica", "freeze_replica") * 2:
+                _replica(made, part, app, kind)
+            _move(made, part, app)
     for befall in (slowed, leaked):
         struck = befall(made)
         _said(struck)
@@ -128,9 +129,8 @@ def short(made: Site, part: Part) -> None:
     _watched(made)
     time.sleep(8.0)
     _beside_hogs(made, part, 20.0)
-    app = Served()
-    _move(made, part, app)
-    app.close()
+    with closing(Served()) as app:
+        _move(made, part, app)
     stop_controller()
     _strike(made, part, "kill_node", len(SHORT_KINDS), is_raw=True)
 

@@ -56,6 +56,7 @@ VERBS = {
     "perf": Verb("Load a live system, name its bottleneck, predict.", "perf digits five.png --replicas 4 --rps 200"),
     "tune": Verb("Propose settings for a limit on response time.", "tune digits five.png --slo p99=80ms"),
     "observe": Verb("Watch the platform with Prometheus and Alertmanager.", "observe up"),
+    "backup": Verb("Copy and certify what the platform knows; or bring it back.", "backup /mnt/backups/platformops"),
     "down": Verb("Stop what `up` started, and only that.", "down digits"),
     "build": Verb("Make a wheel of a system, and the recipe of an image.", "build configs/digits.yaml"),
     "ci": Verb("Write, check and run the delivery pipeline of a spec.", "ci write gitlab configs/digits.yaml"),

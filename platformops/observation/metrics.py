@@ -112,6 +112,7 @@ NODE_HEALTH = _gauge("nodes_by_health", "nodes", "Watched machines by the state 
 NODES_CORDONED = _gauge("nodes_cordoned", "nodes", "Machines that take no new work.")
 STORE_UP = _gauge("store_up", "info", "1 when the store could be read.")
 STORE_READ_SECONDS = _gauge("store_read_seconds", "seconds", "How long the last reading for these metrics took.")
+BACKUP_AGE = _gauge("backup_age_seconds", "seconds", "Since the newest backup was certified; nothing before the first.")
 LABELLED = _gauge("labelled", "requests", "Predictions whose truth came back.", "version")
 WRONG = _gauge("wrong", "requests", "Of those, the wrong ones.", "version")
 DRIFT_EVIDENCE = _gauge(
@@ -130,7 +131,7 @@ READ = (
     REVISION_INFO, ROUTE_WEIGHT, SYSTEM_UP, SLO_P99_SECONDS,
     SLO_ERROR_RATIO, ROLLOUT, ROLLOUT_STEP, RUNS, RUN_HEARTBEAT_AGE, STAGE_LAST_SECONDS, STAGE_FIGURE, MODEL_METRIC,
     CONTROLLER_AGE, CONTROLLER_EPOCH, CONTROLLER_PROBLEMS, NODES, NODE_RISK, NODE_HEALTH, NODES_CORDONED, STORE_UP,
-    STORE_READ_SECONDS, LABELLED, WRONG, DRIFT_EVIDENCE, DRIFT_CONFIRMED,
+    STORE_READ_SECONDS, BACKUP_AGE, LABELLED, WRONG, DRIFT_EVIDENCE, DRIFT_CONFIRMED,
 )  # fmt: skip
 """Read from the store every few seconds."""
 ALL = (*COUNTED, *OF_PROCESS, *READ)

@@ -9,6 +9,7 @@ from platformops.observation import metrics
 from platformops.observation.metrics import Metric, Reading
 from platformops.pipeline.records import MOST_FIGURES
 from platformops.spec.conditions import percent
+from platformops.store.backup import LAST
 from platformops.store.records import Entry, Json, JsonObject, Store
 
 DRIFT_STATUS = "status/drift/"
@@ -32,6 +33,7 @@ def readings(store: Store, *, now: float) -> tuple[Reading, ...]:
             *_quality(store.scan("quality/")),
             *_controller(store.get("status/controller"), now),
             *_health(store.get("status/fleet")),
+            *_backup(store.get(LAST), now),
             *_drift(store.scan("drift/")),
             *_drift_evidence(store.scan(DRIFT_STATUS)),
         ]
@@ -140,6 +142,12 @@ def _health(entry: Entry | None) -> Iterator[Reading]:
         yield Reading(metrics.NODE_HEALTH, float(count), (state,))
     if watched:
         yield Reading(metrics.NODES_CORDONED, float(sum(bool(n.get("is_cordoned")) for n in watched)))
+
+
+def _backup(entry: Entry | None, now: float) -> Iterator[Reading]:
+    at = entry.value.get("at") if entry else None
+    if isinstance(at, int | float):
+        yield Reading(metrics.BACKUP_AGE, max(0.0, now - at))
 
 
 def _drift(entries: Iterable[Entry]) -> Iterator[Reading]:

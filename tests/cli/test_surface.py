@@ -34,6 +34,7 @@ SURFACE = {
     "perf": ["FILE", "SYSTEM", "--json", "--page", "--replicas", "--rps", "--seconds"],
     "tune": ["FILE", "SYSTEM", "--json", "--replicas", "--seconds", "--slo", "--spec", "--write"],
     "observe": ["ACTION", "DIRECTORY", "--json", "--webhook"],
+    "backup": ["FOLDER", "--json", "--restore"],
     "down": ["SYSTEM", "--json"],
     "build": ["SPEC", "--base", "--image", "--json", "--set", "--to"],
     "ci": [],

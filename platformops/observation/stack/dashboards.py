@@ -166,6 +166,7 @@ def _control() -> tuple[Panel, ...]:
         Panel("Controller", "Seconds since the controller was heard.", "s",
               ((metrics.CONTROLLER_AGE.full_name, "age"),)),
         Panel("Store", "1 while the store can be read.", "bool", ((metrics.STORE_UP.full_name, "up"),)),
+        Panel("Backup", "Since the newest certified backup.", "s", ((metrics.BACKUP_AGE.full_name, "age"),)),
         Panel("Nodes", "Machines of the cluster by state.", "short", ((metrics.NODES.full_name, "{{state}}"),)),
         Panel("Risk of nodes", "Probability that a machine fails within its horizon.", "percentunit",
               ((metrics.NODE_RISK.full_name, "{{node}}"),)),

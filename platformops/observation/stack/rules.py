@@ -11,6 +11,7 @@ from platformops.store.records import Json, JsonObject
 WINDOWS = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 RUNBOOKS = "README.md#alerts"
 RISK = 0.5
+OLD_BACKUP_S = 2 * 86_400
 SERIES_S = 60
 """Between the samples of a rule's test."""
 
@@ -181,6 +182,15 @@ def _others() -> tuple[Alert, ...]:
             "The store cannot be read: serving goes on, and nothing else does.",
             "platformops status",
             {metrics.STORE_UP.full_name: "0x20"},
+            {},
+        ),
+        _simple(
+            "PlatformOpsBackupOld",
+            f"max({metrics.BACKUP_AGE.full_name}) > {OLD_BACKUP_S}",
+            "ticket",
+            "The newest certified backup of the store is older than two days.",
+            "platformops backup FOLDER",
+            {metrics.BACKUP_AGE.full_name: "0 0 0 200000x20"},
             {},
         ),
         _simple(
