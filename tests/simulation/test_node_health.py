@@ -392,7 +392,7 @@ def story(world):
     return world
 
 
-NUM_KILLS = 25
+NUM_KILLS = 100
 """Of the 250 points or so; all of them were tried."""
 
 
