@@ -102,6 +102,10 @@ class FleetPorts(Protocol):
         """What came of second channels since the last call."""
         ...
 
+    def serving(self) -> Mapping[str, Mapping[str, float]] | None:
+        """Revision -> node -> median seconds of its calls of late; None while there is nothing new."""
+        ...
+
     def ask(self, node: str) -> None:
         """Begins to ask for the node by another way than its probe, unless that is under way."""
         ...
@@ -189,6 +193,8 @@ class FleetController:
         self._turned_at = now
         for node, answer in self._ports.answers():
             self._watch.hear_channel(node, answer, now)
+        if (served := self._ports.serving()) is not None:
+            self._watch.hear_serving(served)
         ticked = self._watch.tick(now)
         for node in ticked.asks:
             self._ports.ask(node)

@@ -2,7 +2,9 @@
 
 A busy processor is no slow node: what a program takes, the node gives. Counted is only what is kept from the node (by a
 hypervisor, a quota below what it promises, heat), and a server that answers an order of magnitude later than those of
-its peers, which nothing that merely wants the processor makes it do for long.
+its peers, which nothing that merely wants the processor makes it do for long. Replicas that answer as much later than
+those of the same revision elsewhere count only where nobody wants the processors: that leaves the node's disk, its
+network and its memory. Where all replicas of a revision are late, the revision is, and its release is judged for it.
 """
 
 from __future__ import annotations
@@ -18,6 +20,10 @@ SLOW_FROM = 0.25
 LATE_S, LATE_RATIO = 0.1, 10.0
 """Ten times too many programs on a processor keep a process that sleeps most of the time waiting for 15 ms."""
 LEAST_SPEED = 0.01
+PRESSED_STALL, PRESSED_BUSY = 0.5, 0.9
+"""Share of time in which some program waits for a processor; and that processors work, where the kernel says no
+more."""
+_OF_SERVER = "its server answers in", "its peers' in"
 GPU_SLOWDOWN_RATIO = 0.5
 """A slowdown by its hardware divides a GPU's clock by two or more (NVML, clocks event reasons)."""
 
@@ -42,25 +48,46 @@ def withheld_ratio(readings: Mapping[str, float | None], cpus: float) -> float:
     return 1.0 - (1.0 - stolen) * (1.0 - spent * short) * (1.0 - throttled)
 
 
-def drags(withheld: Mapping[str, float], answers_s: Mapping[str, float]) -> Mapping[str, tuple[float, str]]:
-    """Share lost against the peers, and why in words, of every node that loses SLOW_FROM or more; both arguments hold
-    the least of the last few samples of each node. Without peers nobody is slow: there is nowhere better.
+def is_pressed(readings: Mapping[str, float | None]) -> bool:
+    """Whether programs wait for the node's processors."""
+    stall, busy = readings.get(vitals.CPU_STALL), readings.get(vitals.CPU_BUSY) or 0.0
+    return busy >= PRESSED_BUSY if stall is None else stall >= PRESSED_STALL
+
+
+def drags(
+    withheld: Mapping[str, float],
+    answers_s: Mapping[str, float],
+    serves_s: Mapping[str, Mapping[str, float]] | None = None,
+) -> Mapping[str, tuple[float, str]]:
+    """Share lost against the peers, and why in words, of every node that loses SLOW_FROM or more; all arguments hold
+    the least of the last few samples of each node, `serves_s` by revision. Without peers nobody is slow: there is
+    nowhere better.
 
     That the faulty one differs from its peers, and that the difference persists, is Minder's idea (NSDI 2025).
     """
     kept = _others_median(withheld)
-    answers = _others_median(answers_s)
+    late = _late(serves_s or {}) | _late({"": answers_s})
     found = {}
     for node in withheld.keys() & kept.keys():
         drag = 1.0 - (1.0 - withheld[node]) / max(1.0 - kept[node], LEAST_SPEED)
         words = f"gets {1.0 - withheld[node]:.0%} of its processors, its peers {1.0 - kept[node]:.0%}"
-        answer_s = answers_s.get(node, 0.0)
-        if answer_s >= LATE_S and answer_s >= LATE_RATIO * answers[node]:
-            late = 1.0 - answers[node] / answer_s
-            if late > drag:
-                drag, words = late, f"its server answers in {answer_s:.2g} s, its peers' in {answers[node]:.2g} s"
+        if node in late and late[node][0] > drag:
+            drag, words = late[node]
         if drag >= SLOW_FROM:
             found[node] = min(drag, 1.0 - LEAST_SPEED), words
+    return found
+
+
+def _late(answers_s: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[float, str]]:
+    """By revision, `""` for the node's own server."""
+    found: dict[str, tuple[float, str]] = {}
+    for revision, of_nodes in answers_s.items():
+        others = _others_median(of_nodes)
+        for node, answer_s in of_nodes.items():
+            if node in others and answer_s >= LATE_S and answer_s >= LATE_RATIO * others[node]:
+                who, peers = (f"calls of {revision} take", "on its peers") if revision else _OF_SERVER
+                words = f"{who} {answer_s:.2g} s, {peers} {others[node]:.2g} s"
+                found[node] = max(found.get(node, (0.0, "")), (1.0 - others[node] / answer_s, words))
     return found
 
 

@@ -28,7 +28,7 @@ from platformops.health.signs import (
     NETWORK_SURPRISE,
     first_opinion,
 )
-from platformops.health.slowness import Slowness, drags, withheld_ratio
+from platformops.health.slowness import Slowness, drags, is_pressed, withheld_ratio
 from platformops.health.wire import RayletState, Report, Stopped
 
 PERSISTENT = 3
@@ -69,6 +69,8 @@ class _Heard:
     fsync: RobustEwma = field(default_factory=RobustEwma)
     withheld: deque[float] = field(default_factory=lambda: deque(maxlen=PERSISTENT))
     answers_s: deque[float] = field(default_factory=lambda: deque(maxlen=PERSISTENT))
+    serves_s: dict[str, deque[float]] = field(default_factory=dict)
+    """Of its replicas, by revision."""
     slow: Slowness | None = None
 
 
@@ -135,6 +137,16 @@ class Watch:
         for heard in self._nodes.values():
             if heard is not None:
                 heard.stopped = ()
+
+    def hear_serving(self, medians_s: Mapping[str, Mapping[str, float]]) -> None:
+        """Revision -> node -> median seconds of its calls in the last few seconds; said every few seconds."""
+        for node, heard in self._nodes.items():
+            if heard is not None:
+                now_s = {revision: of_nodes[node] for revision, of_nodes in medians_s.items() if node in of_nodes}
+                last = {r: heard.serves_s.get(r, deque[float](maxlen=PERSISTENT)) for r in now_s}
+                for revision, samples in last.items():
+                    samples.append(now_s[revision])
+                heard.serves_s = last
 
     def hear_channel(self, node: str, answer: ChannelAnswer, now: float) -> None:
         self._liveness.hear_channel(node, answer, now_s=now)
@@ -225,10 +237,21 @@ class Watch:
         found = drags(
             {n: min(heard.withheld) for n, heard in living.items() if len(heard.withheld) == PERSISTENT},
             {n: min(heard.answers_s) for n, heard in living.items() if len(heard.answers_s) == PERSISTENT},
+            _served(living),
         )
         for node, heard in living.items():
             since = heard.slow.since if heard.slow else now
             heard.slow = Slowness(found[node][0], since, found[node][1]) if node in found else None
+
+
+def _served(living: Mapping[str, _Heard]) -> Mapping[str, Mapping[str, float]]:
+    """The least of the last few medians, by revision and node; none of a node whose processors are wanted."""
+    found: dict[str, dict[str, float]] = {}
+    for node, heard in living.items():
+        for revision, samples in heard.serves_s.items():
+            if len(samples) == PERSISTENT and not is_pressed(heard.readings):
+                found.setdefault(revision, {})[node] = min(samples)
+    return found
 
 
 def _is_witnessed(heard: _Heard) -> bool:

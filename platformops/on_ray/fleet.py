@@ -30,6 +30,7 @@ from platformops.store.records import JsonObject, Store
 
 TICK_S = 0.25
 TABLE_S = 1.0
+SERVING_S = 5.0
 CHANNEL_S = 1.5
 """A healthy server answers in milliseconds; one on a machine with ten times too much work in a few hundred."""
 CALLS = 8
@@ -59,6 +60,7 @@ class RayFleet:
         self._called: dict[tuple[str, ...], Future[None]] = {}
         self._avoided: tuple[tuple[str, ...], tuple[str, ...], Mapping[str, float]] | None = None
         self._shared: Mapping[str, Team] | None = None
+        self._served: Mapping[str, Mapping[str, float]] | None = None
         self._ended = threading.Event()
         self.refresh()
         threading.Thread(target=self._refresh_always, name="nodes", daemon=True).start()
@@ -87,6 +89,10 @@ class RayFleet:
             while True:
                 found.append(self._answers.get_nowait())
         return found
+
+    def serving(self) -> Mapping[str, Mapping[str, float]] | None:
+        served, self._served = self._served, None
+        return served
 
     def ask(self, node: str) -> None:
         under_way = self._asking.get(node)
@@ -148,8 +154,13 @@ class RayFleet:
             self._waiting = self._hands.waiting()
 
     def _refresh_always(self) -> None:
+        served_at = self._clock.monotonic()
         while not self._ended.wait(TABLE_S):
             self.refresh()
+            if self._clock.monotonic() - served_at >= SERVING_S:
+                served_at = self._clock.monotonic()
+                with suppress(ClusterError):  # a gateway that does not answer has served nobody meanwhile
+                    self._served = self._hands.serving()
 
     def _ask(self, node: str) -> None:
         question = Question(*self._servers[node])

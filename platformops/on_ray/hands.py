@@ -13,10 +13,11 @@ from ray._private.state import state as ray_state
 from platformops.clock import Clock
 from platformops.errors import ClusterError
 from platformops.health.nodes import Member
-from platformops.on_ray import avoiding, sharing
+from platformops.on_ray import avoiding, gateway, sharing
 from platformops.on_ray.gang_line import LineReader
 from platformops.on_ray.gangs import GangReader, ask_for_checkpoint
 from platformops.on_ray.probing import begin_probe
+from platformops.on_ray.serving_pace import ServingPace
 from platformops.on_ray.session import HEAD
 from platformops.pipeline.modules import PLATFORM_ROOT
 from platformops.scheduler.records import Team
@@ -42,6 +43,10 @@ class Hands(Protocol):
         """`{"name", "team", "since", "reason"}` of each gang that waits for room."""
         ...
 
+    def serving(self) -> Mapping[str, Mapping[str, float]]:
+        """Revision -> node -> median seconds of its calls since the last time."""
+        ...
+
     def begin_probe(self, node: str, incarnation: int, key: bytes, controller: Address, server: Address) -> object:
         """Returns at once; `failure` takes what it returned."""
         ...
@@ -65,7 +70,7 @@ class RayHands:
     """Implements `Hands` on the cluster that this process is attached to."""
 
     def __init__(self, clock: Clock) -> None:
-        self._gangs, self._line = GangReader(clock), LineReader(clock)
+        self._gangs, self._line, self._pace = GangReader(clock), LineReader(clock), ServingPace()
 
     def table(self) -> tuple[Sequence[Member], Mapping[str, Address]]:
         try:
@@ -83,6 +88,9 @@ class RayHands:
             {"name": w.job.name, "team": w.job.team, "since": w.job.submitted_at, "reason": w.reason}
             for w in self._line.waiting()
         ]
+
+    def serving(self) -> Mapping[str, Mapping[str, float]]:
+        return self._pace.look(gateway.tallies())
 
     def begin_probe(self, node: str, incarnation: int, key: bytes, controller: Address, server: Address) -> object:
         try:

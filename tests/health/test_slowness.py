@@ -3,8 +3,8 @@
 import pytest
 
 from platformops.health.remedy import Prices, Remedy, Suspicion, Workload, acts_from, choose
-from platformops.health.slowness import SLOW_FROM, drags, withheld_ratio
-from platformops.health.vitals import CPU_BUSY, CPU_GRANTED, CPU_STEAL, CPU_THROTTLED, GPU_THROTTLED
+from platformops.health.slowness import SLOW_FROM, drags, is_pressed, withheld_ratio
+from platformops.health.vitals import CPU_BUSY, CPU_GRANTED, CPU_STALL, CPU_STEAL, CPU_THROTTLED, GPU_THROTTLED
 
 SOUND = {CPU_BUSY: 0.3, CPU_STEAL: 0.0}
 THROTTLED = {**SOUND, CPU_THROTTLED: 1.0, CPU_GRANTED: 0.05}
@@ -60,6 +60,29 @@ def test_a_server_that_answers_ten_times_later_than_its_peers_is_slow_only_where
     assert list(drags(none, {**QUIET, "b": 0.5})) == ["b"]
     assert drags(none, {**QUIET, "b": 0.05}) == {}
     assert drags(none, dict.fromkeys("abcd", 0.5)) == {}
+
+
+def test_replicas_that_are_far_later_than_those_of_the_same_revision_elsewhere_make_a_node_slow():
+    none = dict.fromkeys("abcd", 0.0)
+    found = drags(none, QUIET, {"digits-r1": {"a": 0.01, "b": 0.3, "c": 0.01}})
+    assert list(found) == ["b"]
+    assert found["b"][0] == pytest.approx(1.0 - 0.01 / 0.3)
+    assert found["b"][1] == "calls of digits-r1 take 0.3 s, on its peers 0.01 s"
+
+
+def test_a_revision_that_is_late_everywhere_or_nowhere_else_makes_no_node_slow():
+    none = dict.fromkeys("abcd", 0.0)
+    assert drags(none, QUIET, {"digits-r2": dict.fromkeys("abc", 0.3), "digits-r1": {"a": 0.01, "b": 0.01}}) == {}
+    assert drags(none, QUIET, {"digits-r2": {"a": 9.0}}) == {}
+    assert drags(none, QUIET, {"digits-r1": {"a": 0.03, "b": 0.3, "c": 0.2}}) == {}
+
+
+@pytest.mark.parametrize(
+    ("readings", "expected"),
+    [({CPU_STALL: 0.9}, True), ({CPU_STALL: 0.2, CPU_BUSY: 1.0}, False), ({CPU_BUSY: 0.95}, True), ({}, False)],
+)
+def test_processors_are_wanted_by_what_the_kernel_says(readings, expected):
+    assert is_pressed(readings) is expected
 
 
 def remedy(drag_ratio, slow_for_s, work=IDLE, **prices):

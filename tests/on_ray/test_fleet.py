@@ -43,6 +43,9 @@ class FakeHands:
     def waiting(self):
         return [{"name": "train-1", "team": "ada", "since": 1.0, "reason": "room for 0 of 2"}]
 
+    def serving(self):
+        return {}
+
     def begin_probe(self, node, incarnation, key, controller, server):
         given = {
             "node": node, "incarnation": incarnation, "key": key.hex(), "controller": controller, "site": [],

@@ -46,6 +46,8 @@ class FakeFleet:
             self.machines[member.id] = Machine(member, phase_s=number * 0.37 % 1.0)
         self.asked, self.effects, self.avoided, self.suspects, self.queued, self.saved = [], [], (), (), [], {}
         self.rates_per_s = {}
+        self.serves_s, self.served_at = {}, 0.0
+        """Revision -> node -> seconds that its calls take."""
 
     def __getitem__(self, node):
         return self.machines[node]
@@ -85,6 +87,12 @@ class FakeFleet:
 
     def waiting(self):
         return []
+
+    def serving(self):
+        if self.clock.now() < self.served_at + 5.0:
+            return None
+        self.served_at = self.clock.now()
+        return self.serves_s
 
     def answers(self):
         found, self.asked = self.asked, []

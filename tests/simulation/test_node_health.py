@@ -17,6 +17,7 @@ from platformops.health.sight import Seen
 from platformops.health.vitals import (
     CPU_BUSY,
     CPU_GRANTED,
+    CPU_STALL,
     CPU_STEAL,
     CPU_THROTTLED,
     DISK_FREE,
@@ -181,6 +182,34 @@ def test_a_slow_node_is_weighed_down_within_half_a_minute_and_takes_work_again_w
     assert world.fleet.suspects == ()
     assert world.record("n1").remedy is Remedy.WAIT
     assert acts(world) == []
+
+
+def test_a_node_whose_replicas_answer_far_later_than_their_peers_is_weighed_down_and_says_so():
+    world = FleetWorld(4)
+    world.fleet.serves_s = {"digits-r3": {"n1": 0.4, "n2": 0.01, "n3": 0.012}}
+    assert world.until(lambda: world.fleet.suspects == ("n1",)) < 40.0
+    assert "calls of digits-r3 take 0.4 s, on its peers" in explain(world.store, "n1")[-1].reason
+    world.fleet.serves_s = {"digits-r3": {"n1": 0.01, "n2": 0.01, "n3": 0.012}}
+    world.until(lambda: world.state("n1") == "healthy", limit_s=120.0)
+    assert acts(world) == []
+
+
+@pytest.mark.parametrize(
+    ("serves_s", "stall"),
+    [
+        ({"digits-r3": {"n1": 0.4, "n2": 0.01, "n3": 0.012}}, 0.95),
+        ({"digits-r4": dict.fromkeys(("n1", "n2", "n3"), 0.4), "digits-r3": {"n1": 0.01, "n2": 0.01}}, 0.0),
+        ({"digits-r3": {"n1": 0.4}}, 0.0),
+    ],
+    ids=["a hog wants its processors", "a revision that is late everywhere", "no peers"],
+)
+def test_late_replicas_are_no_sign_against_a_node_where_something_else_explains_them(serves_s, stall):
+    world = FleetWorld(4)
+    world.fleet["n1"].readings |= {CPU_STALL: stall}
+    world.fleet.serves_s = serves_s
+    world.run(120)
+    assert world.told("n1") == []
+    assert world.fleet.suspects == ()
 
 
 def test_a_training_is_moved_off_a_node_that_stays_slow_for_minutes():
