@@ -16,6 +16,8 @@ from zlib import crc32
 
 WINDOW_S = 3600.0
 MOST_TEMPLATES, MOST_EVENTS = 1024, 1000
+LONGEST_CHARS = 500
+"""Of a line that are looked at: whoever names a task may write a long one, and masking costs the square of a word."""
 _RAY = re.compile(r"^\[[\d\-: ,.]+ ([A-Z]) \d+ \d+\] (?:\(\S+\) )?(.*)", re.DOTALL)
 _VARIES = re.compile(r"0x[0-9a-fA-F]+|[^\s\[\](){}=,:;\"']*\d[^\s\[\](){}=,:;\"']*")
 
@@ -59,6 +61,7 @@ many single-bit errors, contained. All others may be a program's own fault, and 
 class Line:
     is_error: bool
     template: str
+    """Empty for what is no error."""
 
 
 def line_of(text: str) -> Line | None:
@@ -66,7 +69,8 @@ def line_of(text: str) -> Line | None:
     found = _RAY.match(text)
     if found is None:
         return None
-    return Line(found[1] in "EFC", _VARIES.sub("*", found[2]).strip())
+    is_error = found[1] in "EFC"
+    return Line(is_error, _VARIES.sub("*", found[2][:LONGEST_CHARS]).strip() if is_error else "")
 
 
 def fault_of(message: str) -> Fault | None:

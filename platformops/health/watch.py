@@ -141,7 +141,9 @@ class Watch:
     def hear_serving(self, medians_s: Mapping[str, Mapping[str, float]]) -> None:
         """Revision -> node -> median seconds of its calls in the last few seconds; said every few seconds."""
         for node, heard in self._nodes.items():
-            if heard is not None:
+            if heard is not None and is_pressed(heard.readings):
+                heard.serves_s = {}  # what wants the processors explains it, and is no fault of the node
+            elif heard is not None:
                 now_s = {revision: of_nodes[node] for revision, of_nodes in medians_s.items() if node in of_nodes}
                 last = {r: heard.serves_s.get(r, deque[float](maxlen=PERSISTENT)) for r in now_s}
                 for revision, samples in last.items():
@@ -245,11 +247,11 @@ class Watch:
 
 
 def _served(living: Mapping[str, _Heard]) -> Mapping[str, Mapping[str, float]]:
-    """The least of the last few medians, by revision and node; none of a node whose processors are wanted."""
+    """The least of the last few medians, by revision and node."""
     found: dict[str, dict[str, float]] = {}
     for node, heard in living.items():
         for revision, samples in heard.serves_s.items():
-            if len(samples) == PERSISTENT and not is_pressed(heard.readings):
+            if len(samples) == PERSISTENT:
                 found.setdefault(revision, {})[node] = min(samples)
     return found
 

@@ -64,6 +64,7 @@ class RayFleet:
         self._ended = threading.Event()
         self.refresh()
         threading.Thread(target=self._refresh_always, name="nodes", daemon=True).start()
+        threading.Thread(target=self._look_always, name="serving", daemon=True).start()
 
     def members(self) -> Sequence[Member]:
         return self._table
@@ -154,13 +155,16 @@ class RayFleet:
             self._waiting = self._hands.waiting()
 
     def _refresh_always(self) -> None:
-        served_at = self._clock.monotonic()
         while not self._ended.wait(TABLE_S):
             self.refresh()
-            if self._clock.monotonic() - served_at >= SERVING_S:
-                served_at = self._clock.monotonic()
-                with suppress(ClusterError):  # a gateway that does not answer has served nobody meanwhile
-                    self._served = self._hands.serving()
+
+    def _look_always(self) -> None:
+        """On a thread of its own: a gateway that is held still must not hold up the table of nodes."""
+        while not self._ended.wait(SERVING_S):
+            try:
+                self._served = self._hands.serving()
+            except ClusterError:  # a gateway that does not answer has served nobody meanwhile
+                self._served = {}
 
     def _ask(self, node: str) -> None:
         question = Question(*self._servers[node])

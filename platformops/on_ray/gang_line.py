@@ -18,7 +18,7 @@ from ray.experimental import internal_kv
 from platformops.clock import Clock
 from platformops.errors import ClusterError
 from platformops.on_ray import sharing
-from platformops.on_ray.gangs import accounts
+from platformops.on_ray.gangs import GangReader, tell_start
 from platformops.scheduler.records import Job, Priority, Running, Team
 
 NAMESPACE, PREFIX = b"platformops", "platformops/waiting/"
@@ -43,12 +43,16 @@ class Line(Protocol):
 
     def leave(self, job: Job) -> None: ...
 
+    def start(self, job: Job) -> None:
+        """It has its room; from now on it is among those that run."""
+        ...
+
     def others(self, job: Job) -> Sequence[Job]:
         """That wait as well."""
         ...
 
-    def running(self) -> Sequence[Running]:
-        """What each team's gangs use now."""
+    def running(self, job: Job) -> Sequence[Running]:
+        """What each team's gangs use now, but for what an earlier driver of the same job left."""
         ...
 
     def teams(self) -> Mapping[str, Team]:
@@ -76,7 +80,7 @@ class RayLine:
     """Implements `Line` in the cluster's key-value store."""
 
     def __init__(self, clock: Clock) -> None:
-        self._reader, self._number = LineReader(clock), 0
+        self._reader, self._gangs, self._number = LineReader(clock), GangReader(clock), 0
 
     def tell(self, job: Job, reason: str) -> None:
         self._number += 1
@@ -91,11 +95,19 @@ class RayLine:
         with suppress(ray.exceptions.RayError, RuntimeError):
             internal_kv._internal_kv_del(_key(job), namespace=NAMESPACE)
 
+    def start(self, job: Job) -> None:
+        with suppress(ray.exceptions.RayError, RuntimeError):  # its account is told again in a second
+            tell_start(job)
+
     def others(self, job: Job) -> Sequence[Job]:
         return [w.job for w in self._reader.waiting() if w.job.name != job.name]
 
-    def running(self) -> Sequence[Running]:
-        return [Running(account.team, account.uses) for account in accounts().values()]
+    def running(self, job: Job) -> Sequence[Running]:
+        try:
+            living = self._gangs.living()
+        except (ray.exceptions.RayError, RuntimeError) as error:
+            raise ClusterError(f"Ray does not tell what runs: {error}") from error
+        return [Running(account.team, account.uses) for name, account in living.items() if name != job.name]
 
     def teams(self) -> Mapping[str, Team]:
         return sharing.teams()

@@ -11,8 +11,9 @@ from platformops.clock import Clock
 from platformops.errors import ClusterError
 from platformops.on_ray.avoiding import avoided, hazards_per_s, suspected
 from platformops.on_ray.gang_line import Line
+from platformops.scheduler.order import over_quota
 from platformops.scheduler.place import place
-from platformops.scheduler.records import Held, Job, NodeView, Placement, Plan, Priority
+from platformops.scheduler.records import Held, Job, NodeView, Placement, Plan, Priority, Team
 
 PATIENCE_S = 120.0
 """Where nothing runs or waits that could make room, no room will come."""
@@ -51,13 +52,16 @@ def wait_for_room(
     """Returns once the whole gang fits and it is its turn among those that wait: by priority that grows with waiting,
     fair share, and who came first. Until then `tell` has why it waits, and so has the line.
 
-    Raises ClusterError after PATIENCE_S in which nothing ran or waited that could make room, else after LONGEST_WAIT_S.
+    Raises ClusterError at once for a gang that is larger than its team's quota, after PATIENCE_S in which nothing ran
+    or waited that could make room, else after LONGEST_WAIT_S.
     """
     began, hopeful_at, said = clock.monotonic(), clock.monotonic(), ""
+    if never := over_quota(job, line.teams().get(job.team, Team(job.team)), {}):
+        raise ClusterError(f"it never fits: {never}", remedy=f"platformops quota {job.team} says and changes it")
     try:
         while isinstance(placed := _in_turn(job, views(), line, clock.now()), Held):
             now = clock.monotonic()
-            hopeful_at = now if line.running() or line.others(job) else hopeful_at
+            hopeful_at = now if line.running(job) or line.others(job) else hopeful_at
             if now - hopeful_at > PATIENCE_S or now - began > LONGEST_WAIT_S:
                 raise ClusterError(
                     f"no room for the whole gang within {now - began:.0f} s: {placed.reason}",
@@ -68,6 +72,7 @@ def wait_for_room(
                 said = placed.reason
                 tell(None, f"waits for room: {said}")
             clock.sleep(LOOK_S)
+        line.start(job)  # before it leaves: between the two it must not be missing from both
     finally:
         line.leave(job)
 
@@ -95,7 +100,7 @@ def node_views() -> list[NodeView]:
 
 def _in_turn(job: Job, views: Sequence[NodeView], line: Line, now: float) -> Placement | Held:
     """What the plan for all that wait says of this one."""
-    plan = place([job, *line.others(job)], views, running=line.running(), teams=line.teams(), now=now)
+    plan = place([job, *line.others(job)], views, running=line.running(job), teams=line.teams(), now=now)
     return _of(plan, job)
 
 

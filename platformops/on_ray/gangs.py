@@ -73,6 +73,16 @@ def account_of(beats: Sequence[Beat], *, number: int, unsaved_s: float) -> Accou
     return Account(number, nodes, len(living), round(unsaved_s, 1), cost_s or FIRST_CHECKPOINT_S)
 
 
+def tell_start(job: Job) -> None:
+    """Of a gang that has its room, and whose ranks have not begun yet: what it uses counts from now on."""
+    uses = {r: job.num_tasks * amount for r, amount in job.needs.items()}
+    _put(f"{PREFIX}{job.name}".encode(), replace(_nothing_yet(0), team=job.team, uses=uses))
+
+
+def _nothing_yet(number: int) -> Account:
+    return Account(number, (), 0, 0.0, FIRST_CHECKPOINT_S)
+
+
 class GangTeller:
     """While it is entered, tells of the training whose ranks beat in `folder`, and hands it what is asked of it."""
 
@@ -106,6 +116,7 @@ class GangTeller:
         account = account_of(beats, number=self._number, unsaved_s=self._clock.monotonic() - self._saved_at)
         if account is None:
             self._saved_at = self._clock.monotonic()  # before the first beat there is nothing to lose
+            _put(self._key, replace(_nothing_yet(self._number), team=self._team, uses=self._uses))
             return
         _put(self._key, replace(account, team=self._team, uses=self._uses))
         self._tell_hazard(account.nodes)
@@ -138,17 +149,19 @@ class GangReader:
 
     def by_node(self) -> Mapping[str, Gang]:
         """Where several train on one node, the one that would lose most."""
-        found = sorted(self._fresh(accounts()), key=lambda a: a.slots * a.unsaved_s)
+        found = sorted(self.living().values(), key=lambda a: a.slots * a.unsaved_s)
         return {node: account.gang() for account in found for node in account.nodes}
 
-    def _fresh(self, told: Mapping[str, Account]) -> list[Account]:
-        now = self._clock.monotonic()
+    def living(self) -> Mapping[str, Account]:
+        """By the name of the job; of a driver that died, for STALE_S after the first look."""
+        now, told = self._clock.monotonic(), accounts()
         before = self._seen
         self._seen = {
             key: before[key] if key in before and before[key][0] == account.number else (account.number, now)
             for key, account in told.items()
         }
-        return [account for key, account in told.items() if now - self._seen[key][1] < STALE_S]
+        fresh = {key: account for key, account in told.items() if now - self._seen[key][1] < STALE_S}
+        return {key.removeprefix(PREFIX): account for key, account in fresh.items()}
 
 
 def ask_for_checkpoint(node: str, at: float) -> None:

@@ -44,7 +44,7 @@ class Hands(Protocol):
         ...
 
     def serving(self) -> Mapping[str, Mapping[str, float]]:
-        """Revision -> node -> median seconds of its calls since the last time."""
+        """Revision -> node -> median seconds of its calls since the last time; may wait for the gateway for long."""
         ...
 
     def begin_probe(self, node: str, incarnation: int, key: bytes, controller: Address, server: Address) -> object:
@@ -90,7 +90,10 @@ class RayHands:
         ]
 
     def serving(self) -> Mapping[str, Mapping[str, float]]:
-        return self._pace.look(gateway.tallies())
+        try:
+            return self._pace.look(gateway.tallies())
+        except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
+            raise ClusterError(f"Ray does not tell the gateway: {error}") from error
 
     def begin_probe(self, node: str, incarnation: int, key: bytes, controller: Address, server: Address) -> object:
         try:

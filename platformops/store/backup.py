@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from hashlib import file_digest
@@ -19,8 +21,13 @@ from platformops.store.rows import Row, entry_of
 from platformops.store.sqlite_file import APPLICATION_ID
 from platformops.store.trouble import named
 
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
+"""Said by file systems that have none, as those of many removable disks."""
 LAST = "backup/last"
 """Key of the certificate of the newest backup."""
+
+Told = Callable[[int, int], None]
+"""Is given how many artifacts have been gone through, of how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,55 +42,54 @@ class StoreCopy:
 class ArtifactsCopy:
     copied: int
     there: int
-    """Already, and not copied again: an artifact never changes."""
+    """Already, and sound: not copied again, as an artifact never changes."""
     damaged: tuple[str, ...] = ()
     """In the source, each with what is wrong with it; not copied."""
 
 
 def copy_store(source: Path, target: Path) -> StoreCopy:
-    """The store at `source` as of one instant, every row of the copy checked; it replaces `target` as a whole.
+    """The store at `source` as of one instant, every row of the copy checked; `target` must not exist.
 
-    Whoever writes to the source goes on writing. Raises StoreUnavailable where either place fails, or a row is damaged.
+    Whoever writes to the source goes on writing. Raises PlatformError where either place fails or `target` is there,
+    StoreUnavailable for a damaged row.
     """
-    aside = target.with_name(f".{target.name}.part")
-    with named(f"backup {target}", "copying the store", at=target.parent), _told(source):
-        aside.unlink(missing_ok=True)
-        try:
-            with closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)) as old:
-                _check_owner(old, source)
-                with closing(sqlite3.connect(aside)) as new:
-                    old.backup(new)
-                    new.execute("PRAGMA journal_mode = DELETE")
-                    commits, entries = _checked(new, aside)
-            aside.chmod(0o600)
-            size, digest = _durable(aside)
-            aside.replace(target)
-            sync_folder(target.parent)
-        finally:
-            aside.unlink(missing_ok=True)
+    with named(f"copy {target}", "copying the store", at=target.parent), _aside(target) as aside:
+        with _told(source), closing(sqlite3.connect(f"file:{quote(str(source))}?mode=ro", uri=True)) as old:
+            _check_owner(old, source)
+            with closing(sqlite3.connect(aside)) as new:
+                old.backup(new)
+                new.execute("PRAGMA journal_mode = DELETE")
+                commits, entries = _checked(new, aside)
+        size, digest = _durable(aside)
+        _show(aside, target)
+        sync_folder(target.parent)
     return StoreCopy(commits, entries, size, digest)
 
 
-def copy_artifacts(source: Path, target: Path) -> ArtifactsCopy:
-    """Every artifact that is in `source` and not in `target`, verified on both sides."""
+def copy_artifacts(source: Path, target: Path, tell: Told = lambda done, total: None) -> ArtifactsCopy:
+    """Every artifact of `source` is in `target` on return, every byte of both read: what is damaged there is copied
+    anew, and what is damaged in the source is left out and named."""
     old, new = DirectoryArtifacts(source), DirectoryArtifacts(target)
     copied, there, damaged = 0, 0, list[str]()
-    for fingerprint in _fingerprints(source):
-        if new.exists(fingerprint):
-            there += 1
-            continue
-        try:
-            digest = digest_of((source / fingerprint / MANIFEST).read_bytes()[:LARGEST_BYTES])
-            files = old.open(fingerprint, digest)
-        except ArtifactCorrupt as error:
-            damaged.append(f"{fingerprint}: {error.message}")
-            continue
-        with named(f"backup {target}", f"copying {fingerprint}", at=target):
+    fingerprints = _fingerprints(source)
+    for done, fingerprint in enumerate(fingerprints):
+        tell(done, len(fingerprints))
+        with named(f"artifacts in {target}", f"copying {fingerprint}", at=target.parent):
+            try:
+                digest = _manifest_digest(source, fingerprint)
+                files = old.open(fingerprint, digest)
+            except ArtifactCorrupt as error:
+                damaged.append(f"{fingerprint}: {error.message}")
+                continue
+            if _is_sound(new, fingerprint, digest):
+                there += 1
+                continue
             staging = new.staging(fingerprint)
-            shutil.copytree(files, staging, dirs_exist_ok=True, copy_function=shutil.copyfile)
+            _copy_tree(files, staging)
             if new.publish(fingerprint, staging) != digest:
+                new.quarantine(fingerprint, "it changed while it was copied")
                 raise ArtifactCorrupt(f"{fingerprint} changed while it was copied")
-        copied += 1
+            copied += 1
     return ArtifactsCopy(copied, there, tuple(damaged))
 
 
@@ -93,9 +99,38 @@ def sha256_of(path: Path) -> str:
 
 
 def _fingerprints(root: Path) -> Sequence[str]:
-    if not root.is_dir():
-        return ()
-    return sorted(p.name for p in root.iterdir() if not p.name.startswith(".") and (p / MANIFEST).is_file())
+    with named(f"artifacts in {root}", "listing them"):
+        names = os.listdir(root) if root.is_dir() else []
+    return sorted(name for name in names if not name.startswith(".") and (root / name).is_dir())
+
+
+def _manifest_digest(root: Path, fingerprint: str) -> str:
+    try:
+        descriptor = os.open(root / fingerprint / MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise ArtifactCorrupt(f"{MANIFEST} cannot be read: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        return digest_of(file.read(LARGEST_BYTES + 1))
+
+
+def _is_sound(place: DirectoryArtifacts, fingerprint: str, digest: str) -> bool:
+    """Whether it is there; a copy that is damaged is moved aside."""
+    if not place.exists(fingerprint):
+        return False
+    try:
+        place.open(fingerprint, digest)
+    except ArtifactCorrupt as error:
+        place.quarantine(fingerprint, error.message)
+        return False
+    return True
+
+
+def _copy_tree(source: Path, target: Path) -> None:
+    for folder, _, names in os.walk(source):
+        there = target / os.path.relpath(folder, source)
+        there.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            shutil.copyfile(Path(folder) / name, there / name)
 
 
 def _check_owner(connection: sqlite3.Connection, source: Path) -> None:
@@ -123,6 +158,27 @@ def _durable(path: Path) -> tuple[int, str]:
     finally:
         os.close(descriptor)
     return path.stat().st_size, sha256_of(path)
+
+
+def _show(aside: Path, target: Path) -> None:
+    try:
+        os.link(aside, target)  # unlike a rename, it never replaces what is there
+    except OSError as error:
+        if error.errno not in NO_LINKS or os.path.lexists(target):
+            raise
+        aside.rename(target)
+
+
+@contextmanager
+def _aside(target: Path) -> Iterator[Path]:
+    """An empty file of this user's own beside `target`, gone afterwards."""
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    os.close(descriptor)
+    try:
+        yield Path(name)
+    finally:
+        for left in target.parent.glob(f"{Path(name).name}*"):  # and what SQLite keeps beside it
+            left.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Backups: whole while others write, certified, copied once, refused when a byte is wrong, and the way back."""
 
+import fcntl
 import json
+import shutil
 import subprocess
 import sys
 from contextlib import closing
@@ -148,3 +150,78 @@ def test_a_store_on_a_server_has_backups_of_its_own(platformops, tmp_path, monke
     refused = platformops("backup", str(tmp_path / "b"))
     assert refused.code == 2
     assert "pg_dump" in refused.err
+
+
+def test_a_store_that_lost_writes_takes_no_good_copys_place(platformops, home, full, tmp_path, monkeypatch):
+    platformops("backup", str(tmp_path / "b"))
+    good = (tmp_path / "b" / "backup.json").read_text()
+    with closing(open_store(url_of(home))) as store:
+        store.put("n", {}, expect=None)
+    other = tmp_path / "older"
+    monkeypatch.setenv("PLATFORMOPS_HOME", str(other))
+    platformops("backup", str(tmp_path / "b"), "--restore")
+    for suffix in ("", "-wal", "-shm"):  # the store as it was before its last write
+        path = home / f"store.db{suffix}"
+        path.unlink(missing_ok=True)
+    (home / "store.db").write_bytes((other / "store.db").read_bytes())
+    monkeypatch.setenv("PLATFORMOPS_HOME", str(home))
+    refused = platformops("backup", str(tmp_path / "b"))
+    assert refused.code != 0
+    assert "acknowledged" in refused.err
+    assert (tmp_path / "b" / "backup.json").read_text() == good
+    assert len(list((tmp_path / "b").glob("store-*.db"))) == 1
+
+
+def test_files_of_others_in_the_folder_stay(platformops, full, tmp_path):
+    (tmp_path / "b").mkdir()
+    mine = [tmp_path / "b" / name for name in ("store-2026-05-01.db", "store-0123456789abcdef.db")]
+    for path in mine:
+        path.write_text("mine")
+    platformops("backup", str(tmp_path / "b"))
+    assert all(path.read_text() == "mine" for path in mine)
+
+
+def test_a_copy_that_rotted_is_found_and_made_anew(platformops, full, tmp_path):
+    platformops("backup", str(tmp_path / "b"))
+    path = tmp_path / "b" / "artifacts" / ("a" * 64) / "files" / "model.txt"
+    path.chmod(0o644)
+    path.write_text("weights x")
+    told = platformops("backup", str(tmp_path / "b"), "--json")
+    assert (told.code, told.json["artifacts_new"]) == (0, 1)
+    assert path.read_text() == "weights a"
+
+
+def test_a_backup_without_an_artifact_of_its_certificate_is_refused(platformops, full, tmp_path, monkeypatch):
+    platformops("backup", str(tmp_path / "b"))
+    shutil.rmtree(tmp_path / "b" / "artifacts" / ("a" * 64))
+    monkeypatch.setenv("PLATFORMOPS_HOME", str(tmp_path / "other"))
+    refused = platformops("backup", str(tmp_path / "b"), "--restore")
+    assert refused.code == 1
+    assert "1 of the 2 artifacts" in refused.err
+    assert not (tmp_path / "other" / "store.db").exists()
+
+
+def test_what_a_lost_store_left_beside_it_is_not_taken_for_a_part_of_the_new_one(platformops, home, full, tmp_path):
+    platformops("backup", str(tmp_path / "b"))
+    for suffix in ("", "-wal", "-shm"):
+        (home / f"store.db{suffix}").unlink(missing_ok=True)
+    (home / "store.db-wal").write_bytes(b"x")
+    refused = platformops("backup", str(tmp_path / "b"), "--restore")
+    assert refused.code == 2
+    assert "store.db-wal" in refused.err
+
+
+def test_two_backups_into_one_folder_do_not_meet(platformops, full, tmp_path):
+    platformops("backup", str(tmp_path / "b"))
+    with (tmp_path / "b" / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        refused = platformops("backup", str(tmp_path / "b"))
+    assert refused.code == 2
+    assert "under way" in refused.err
+    assert platformops("backup", str(tmp_path / "b")).code == 0
+
+
+def test_nobody_else_may_read_the_copy_of_the_store(platformops, full, tmp_path):
+    platformops("backup", str(tmp_path / "b"))
+    (path,) = (tmp_path / "b").glob("store-*.db")
+    assert path.stat().st_mode & 0o077 == 0

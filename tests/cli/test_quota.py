@@ -51,4 +51,8 @@ def test_the_controller_passes_it_on_and_again_after_it_was_killed():
     assert world.fleet.teams == {}
     set_team(world.store, "vision", 2.0, {"CPU": 4.0}, "ada", world.clock.now())
     world.run(8)
-    assert world.fleet.teams == {"vision": Team("vision", 2.0, {"CPU": 4.0})}
+    wanted = {"vision": Team("vision", 2.0, {"CPU": 4.0})}
+    assert world.fleet.teams == wanted
+    world.fleet.teams, world.controller = {}, None
+    world.run(8)
+    assert world.fleet.teams == wanted

@@ -42,7 +42,10 @@ class FakeLine:
     def others(self, job):
         return self.jobs
 
-    def running(self):
+    def start(self, job):
+        self.started = job.name
+
+    def running(self, job):
         return self.uses
 
     def teams(self):
@@ -121,3 +124,23 @@ def test_a_gang_waits_for_its_teams_quota_while_there_is_room_and_a_larger_share
     clock = ManualClock(10.0)
     wait_for_room(ada, lambda: (SOUND,), FakeLine([bob], running, quotas), clock, lambda *_: None)
     assert clock.monotonic() == 10.0
+
+
+def test_a_gang_that_is_larger_than_its_teams_quota_is_refused_at_once_and_told_what_to_type():
+    clock, line = ManualClock(10.0), FakeLine([asked_for("other")], quotas=[Team("ada", quota={"CPU": 1.0})])
+    with pytest.raises(ClusterError, match="2 CPU of 1") as refused:
+        wait_for_room(asked_for("large", team="ada"), lambda: (SOUND,), line, clock, lambda *_: None)
+    assert clock.monotonic() == 10.0
+    assert "platformops quota ada" in refused.value.remedy
+
+
+def test_a_gang_is_among_those_that_run_before_it_leaves_the_line():
+    line = FakeLine()
+
+    def leave(job):
+        assert line.started == job.name
+        line.has_left = True
+
+    line.leave = leave
+    wait_for_room(asked_for("first"), lambda: (SOUND,), line, ManualClock(10.0), lambda *_: None)
+    assert line.has_left

@@ -42,7 +42,7 @@ def propose(service: Service, *, p99_s: float, replicas: Sequence[int], batches:
             if found and (best is None or found.throughput_per_s > GAIN * best[0]):
                 best = found.throughput_per_s, found
     if best is None:
-        fastest = service.call_s(1, replicas=1) + service.gateway_s
+        fastest = service.call_s(1, replicas=1) + service.gateway_s + service.lag_s
         raise ValueError(f"no setting answers within {1e3 * p99_s:.0f} ms: one item alone takes {1e3 * fastest:.1f} ms")
     chosen = best[1]
     capacity = capacity_per_s(service, replicas=chosen.load.replicas, batch=chosen.load.batch)
