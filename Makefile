@@ -30,7 +30,7 @@ test: setup
 ROOMS := spec pipeline registry delivery observation health scheduler security test_architecture.py
 PROGRAMS := delivery/ci delivery/kube registry/test_provenance.py observation/test_stack.py
 test-fast: setup
-	$(PYTEST) -m "not ray and not real" $(ROOMS:%=tests/%) $(PROGRAMS:%=--ignore=tests/%)
+	$(PYTEST) -n auto -m "not ray and not real" $(ROOMS:%=tests/%) $(PROGRAMS:%=--ignore=tests/%)
 
 lint: setup
 	$(BIN)/ruff check
