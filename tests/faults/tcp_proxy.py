@@ -42,7 +42,9 @@ class TcpProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="tcp-proxy", daemon=True)
         self._thread.start()
-        self._server: asyncio.Server = self._done(asyncio.start_server(self._serve, "127.0.0.1", 0))
+        self._served: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
+        self._is_ended = False
+        self._server: asyncio.Server = self._done(asyncio.start_server(self._accept, "127.0.0.1", 0))
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def __enter__(self) -> TcpProxy:
@@ -58,12 +60,32 @@ class TcpProxy:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(10)
 
     async def _end(self) -> None:
+        self._is_ended = True
+        # A server that is closed while it accepts loses that connection (its `_attach` fails), so it stops that first.
+        for listening in self._server.sockets:
+            self._loop.remove_reader(listening.fileno())
+        while left := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in self._served:
+                task.cancel()
+            await asyncio.wait(left)
         self._server.close()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0)  # lets the connections hear of their end
+        for transport in list(self._loop._transports.values()):  # type: ignore[attr-defined]  # that nobody has yet
+            transport.abort()
+        await asyncio.sleep(0)  # they hear of their end
+        await asyncio.sleep(0)
+
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_ended:
+            _close(writer, is_broken=True)
+            return
+        task = self._loop.create_task(self._serve(reader, writer))
+        self._served[task] = writer
+        task.add_done_callback(self._over)
+
+    def _over(self, task: asyncio.Task[None]) -> None:
+        writer = self._served.pop(task)
+        if not writer.is_closing():  # a task that is cancelled before its first step closes nothing itself
+            _close(writer, is_broken=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.num_connections += 1
