@@ -16,7 +16,7 @@ PAUSE_FORGET = 0.0005  # pauses are remembered for two thousand beats: they are 
 PAUSE_FROM = 0.5  # periods; a beat that its sender sent so much too late is a pause
 LONGEST_PAUSE = 6.0  # periods; what is longer, or a clock that was set, says no more than that
 PAUSE_PRIOR, PSEUDO_PAUSES = 0.2, 3.0  # mean excess in periods that a node is taken to have at first, and its weight
-PAUSE_SPREADS = 1.8  # spreads granted for each period of mean excess
+PAUSE_SPREADS = 2.6  # spreads granted for each period of mean excess
 
 
 class GapModel:
