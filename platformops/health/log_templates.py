@@ -84,7 +84,7 @@ class Templates:
     """Which templates of errors were seen; the ones not seen for longest are forgotten beyond MOST_TEMPLATES."""
 
     def __init__(self) -> None:
-        self._counts: OrderedDict[int, int] = OrderedDict()
+        self._seen: OrderedDict[int, None] = OrderedDict()
         self.errors = 0
         """Lines so far."""
 
@@ -94,14 +94,15 @@ class Templates:
             return False
         self.errors += 1
         key = crc32(line.template.encode())
-        is_new = key not in self._counts
-        self._counts[key] = self._counts.pop(key, 0) + 1
-        if len(self._counts) > MOST_TEMPLATES:
-            self._counts.popitem(last=False)
+        is_new = key not in self._seen
+        self._seen[key] = None
+        self._seen.move_to_end(key)
+        if len(self._seen) > MOST_TEMPLATES:
+            self._seen.popitem(last=False)
         return is_new
 
     def __len__(self) -> int:
-        return len(self._counts)
+        return len(self._seen)
 
 
 class Recent:

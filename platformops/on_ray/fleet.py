@@ -58,8 +58,8 @@ class RayFleet:
         self._placing: dict[tuple[str, int], object] = {}
         self._asked_at: dict[tuple[str, ...], float] = {}
         self._called: dict[tuple[str, ...], Future[None]] = {}
-        self._avoided: tuple[tuple[str, ...], tuple[str, ...], Mapping[str, float]] | None = None
-        self._shared: Mapping[str, Team] | None = None
+        self._stated: dict[str, object] = {}
+        """What the whole cluster was told last, by what it is about."""
         self._served: Mapping[str, Mapping[str, float]] | None = None
         self._ended = threading.Event()
         self.refresh()
@@ -128,20 +128,14 @@ class RayFleet:
 
     def avoid(self, nodes: Sequence[str], suspects: Sequence[str], rates_per_s: Mapping[str, float]) -> None:
         wanted = tuple(nodes), tuple(suspects), dict(rates_per_s)
-        if self._avoided != wanted:
-            self._asked_at.pop(("avoid",), None)
-        self._avoided = wanted
-        self._call(("avoid",), lambda: self._hands.avoid(nodes, suspects, rates_per_s))
+        self._state("avoid", wanted, lambda: self._hands.avoid(nodes, suspects, rates_per_s))
 
     def checkpoint(self, node: str, at: float) -> None:
         self._call(("checkpoint", node), lambda: self._hands.checkpoint(node, at))
 
     def share(self, teams: Mapping[str, Team]) -> None:
         wanted = dict(teams)
-        if self._shared != wanted:
-            self._asked_at.pop(("share",), None)
-        self._shared = wanted
-        self._call(("share",), lambda: self._hands.share(wanted))
+        self._state("share", wanted, lambda: self._hands.share(wanted))
 
     def close(self) -> None:
         self._ended.set()
@@ -172,6 +166,13 @@ class RayFleet:
         question.close()
         said = {Answer.ANSWERED: ChannelAnswer.ANSWERED, Answer.REFUSED: ChannelAnswer.REFUSED}
         self._answers.put((node, said.get(answer, ChannelAnswer.SILENT)))
+
+    def _state(self, what: str, wanted: object, call: Callable[[], None]) -> None:
+        """At once where it changed, and again every few seconds."""
+        if self._stated.get(what) != wanted:
+            self._asked_at.pop((what,), None)
+        self._stated[what] = wanted
+        self._call((what,), call)
 
     def _call(self, what: tuple[str, ...], call: Callable[[], None]) -> None:
         """Once every few seconds; it states an end, so that another time is harmless. Raises ClusterError when the time

@@ -59,9 +59,14 @@ def wait_for_room(
     if never := over_quota(job, line.teams().get(job.team, Team(job.team)), {}):
         raise ClusterError(f"it never fits: {never}", remedy=f"platformops quota {job.team} says and changes it")
     try:
-        while isinstance(placed := _in_turn(job, views(), line, clock.now()), Held):
+        while True:
+            others, running = line.others(job), line.running(job)
+            plan = place([job, *others], views(), running=running, teams=line.teams(), now=clock.now())
+            placed = _of(plan, job)
+            if isinstance(placed, Placement):
+                break
             now = clock.monotonic()
-            hopeful_at = now if line.running(job) or line.others(job) else hopeful_at
+            hopeful_at = now if running or others else hopeful_at
             if now - hopeful_at > PATIENCE_S or now - began > LONGEST_WAIT_S:
                 raise ClusterError(
                     f"no room for the whole gang within {now - began:.0f} s: {placed.reason}",
@@ -98,12 +103,7 @@ def node_views() -> list[NodeView]:
     ]
 
 
-def _in_turn(job: Job, views: Sequence[NodeView], line: Line, now: float) -> Placement | Held:
-    """What the plan for all that wait says of this one."""
-    plan = place([job, *line.others(job)], views, running=line.running(job), teams=line.teams(), now=now)
-    return _of(plan, job)
-
-
 def _of(plan: Plan, job: Job) -> Placement | Held:
+    """What the plan for all that wait says of this one."""
     placed = next((one for one in plan.placements if one.job == job.name), None)
     return placed or next(one for one in plan.held if one.job == job.name)

@@ -75,20 +75,22 @@ def account_of(beats: Sequence[Beat], *, number: int, unsaved_s: float) -> Accou
 
 def tell_start(job: Job) -> None:
     """Of a gang that has its room, and whose ranks have not begun yet: what it uses counts from now on."""
-    uses = {r: job.num_tasks * amount for r, amount in job.needs.items()}
-    _put(f"{PREFIX}{job.name}".encode(), replace(_nothing_yet(0), team=job.team, uses=uses))
+    _put(_key(job), _nothing_yet(job, 0))
 
 
-def _nothing_yet(number: int) -> Account:
-    return Account(number, (), 0, 0.0, FIRST_CHECKPOINT_S)
+def _nothing_yet(job: Job, number: int) -> Account:
+    return Account(number, (), 0, 0.0, FIRST_CHECKPOINT_S, job.team, job.uses)
+
+
+def _key(job: Job) -> bytes:
+    return f"{PREFIX}{job.name}".encode()
 
 
 class GangTeller:
     """While it is entered, tells of the training whose ranks beat in `folder`, and hands it what is asked of it."""
 
     def __init__(self, job: Job, folder: Path, clock: Clock) -> None:
-        self._key, self._folder, self._clock = f"{PREFIX}{job.name}".encode(), folder, clock
-        self._team, self._uses = job.team, {r: job.num_tasks * amount for r, amount in job.needs.items()}
+        self._job, self._folder, self._clock = job, folder, clock
         self._saved, self._saved_at = "", clock.monotonic()
         self._number, self._asked_at = 0, clock.now()
         self._hazard_per_s = 0.0
@@ -105,7 +107,7 @@ class GangTeller:
         self._ended.set()
         self._thread.join()
         with suppress(ray.exceptions.RayError, RuntimeError):
-            internal_kv._internal_kv_del(self._key, namespace=NAMESPACE)
+            internal_kv._internal_kv_del(_key(self._job), namespace=NAMESPACE)
 
     def look(self) -> None:
         beats = list(beats_in(self._folder).values())
@@ -116,9 +118,9 @@ class GangTeller:
         account = account_of(beats, number=self._number, unsaved_s=self._clock.monotonic() - self._saved_at)
         if account is None:
             self._saved_at = self._clock.monotonic()  # before the first beat there is nothing to lose
-            _put(self._key, replace(_nothing_yet(self._number), team=self._team, uses=self._uses))
+            _put(_key(self._job), _nothing_yet(self._job, self._number))
             return
-        _put(self._key, replace(account, team=self._team, uses=self._uses))
+        _put(_key(self._job), replace(account, team=self._job.team, uses=self._job.uses))
         self._tell_hazard(account.nodes)
         asked_at = max((at for node, at in asked().items() if node in account.nodes), default=0.0)
         if asked_at > self._asked_at:

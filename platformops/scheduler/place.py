@@ -58,7 +58,7 @@ def place(
                 _reserve(job, rooms)
             continue
         placements.append(found)
-        uses.append(Running(job.team, {r: job.num_tasks * amount for r, amount in job.needs.items()}))
+        uses.append(Running(job.team, job.uses))
     return Plan(tuple(placements), tuple(held))
 
 

@@ -36,6 +36,11 @@ class Job:
     runs_s: float = 3600.0
     """Expected; a placement is exposed to its nodes' hazards for so long."""
 
+    @property
+    def uses(self) -> Resources:
+        """Of all tasks together."""
+        return {resource: self.num_tasks * amount for resource, amount in self.needs.items()}
+
 
 @dataclass(frozen=True, slots=True)
 class NodeView:
