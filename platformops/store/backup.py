@@ -15,8 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from platformops.errors import ArtifactCorrupt, StoreUnavailable
-from platformops.store.directory import MANIFEST, DirectoryArtifacts, sync_folder
-from platformops.store.manifest import LARGEST_BYTES, digest_of
+from platformops.store.directory import DirectoryArtifacts, sync_folder
 from platformops.store.rows import Row, entry_of
 from platformops.store.sqlite_file import APPLICATION_ID
 from platformops.store.trouble import named
@@ -76,14 +75,17 @@ def copy_artifacts(source: Path, target: Path, tell: Told = lambda done, total: 
         tell(done, len(fingerprints))
         with named(f"artifacts in {target}", f"copying {fingerprint}", at=target.parent):
             try:
-                digest = _manifest_digest(source, fingerprint)
+                digest = old.digest(fingerprint)
                 files = old.open(fingerprint, digest)
             except ArtifactCorrupt as error:
                 damaged.append(f"{fingerprint}: {error.message}")
                 continue
-            if _is_sound(new, fingerprint, digest):
+            kept = new.sound(fingerprint) if new.exists(fingerprint) else None
+            if kept == digest:
                 there += 1
                 continue
+            if kept is not None:
+                new.quarantine(fingerprint, "its manifest is not that of the source")
             staging = new.staging(fingerprint)
             _copy_tree(files, staging)
             if new.publish(fingerprint, staging) != digest:
@@ -102,27 +104,6 @@ def _fingerprints(root: Path) -> Sequence[str]:
     with named(f"artifacts in {root}", "listing them"):
         names = os.listdir(root) if root.is_dir() else []
     return sorted(name for name in names if not name.startswith(".") and (root / name).is_dir())
-
-
-def _manifest_digest(root: Path, fingerprint: str) -> str:
-    try:
-        descriptor = os.open(root / fingerprint / MANIFEST, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError as error:
-        raise ArtifactCorrupt(f"{MANIFEST} cannot be read: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
-        return digest_of(file.read(LARGEST_BYTES + 1))
-
-
-def _is_sound(place: DirectoryArtifacts, fingerprint: str, digest: str) -> bool:
-    """Whether it is there; a copy that is damaged is moved aside."""
-    if not place.exists(fingerprint):
-        return False
-    try:
-        place.open(fingerprint, digest)
-    except ArtifactCorrupt as error:
-        place.quarantine(fingerprint, error.message)
-        return False
-    return True
 
 
 def _copy_tree(source: Path, target: Path) -> None:

@@ -46,7 +46,7 @@ class DirectoryArtifacts:
         with named(self._place, f"publishing {fingerprint}", at=self._root):
             digest = digest_of(self._sealed(fingerprint, container).encoded())
             while not self._shown(container, fingerprint):
-                if (there := self._sound(fingerprint)) is not None:
+                if (there := self.sound(fingerprint)) is not None:
                     self._staging.discard(container)
                     return there
             self._staging.release(container)
@@ -93,7 +93,12 @@ class DirectoryArtifacts:
         sync_folder(self._root.parent)  # the root itself may be new
         return True
 
-    def _sound(self, fingerprint: str) -> str | None:
+    def digest(self, fingerprint: str) -> str:
+        """Of the manifest that is there, by which `open` verifies the rest. Raises ArtifactCorrupt."""
+        with _naming(self._root / fingerprint):
+            return digest_of(self._manifest(fingerprint))
+
+    def sound(self, fingerprint: str) -> str | None:
         """The digest of what is published; None once it was found corrupt and moved aside."""
         with self._alone():
             try:

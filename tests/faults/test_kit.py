@@ -1,5 +1,6 @@
 """The injectors of faults do what they say, so that a test which uses one proves something."""
 
+import gc
 import os
 import signal
 import socket
@@ -187,3 +188,13 @@ def test_damage_of_each_kind_changes_the_file_and_can_be_undone(tmp_path):
         assert path.read_bytes() == before
         assert os.stat(path).st_mode & 0o777 == 0o444
     assert len(tried) == 10
+
+
+def test_a_proxy_that_ends_while_clients_come_leaves_nothing_open(echo):
+    connections = []
+    for _ in range(40):
+        with TcpProxy(echo, weather=Weather(loss_ratio=0.3)) as proxy:
+            connections += [socket.create_connection(("127.0.0.1", proxy.port)) for _ in range(4)]
+    for connection in connections:
+        connection.close()
+    gc.collect()  # whatever is open still says so, which is an error
