@@ -68,7 +68,8 @@ def main() -> None:
     gateway.world = renew(gateway.world, [system], [Entry(key.put.key, key.put.value or {}, 1)])
     bound = bind("127.0.0.1", 0)
     print(json.dumps({"port": bound.getsockname()[1], "key": key.token, "pid": os.getpid()}), flush=True)
-    uvloop.run(HttpServer(gateway, limits=HttpLimits(), new_id=lambda: "0" * 24).serve(bound))
+    server = HttpServer(gateway, limits=HttpLimits(), new_id=lambda: "0" * 24, shed=gateway.shed)
+    uvloop.run(server.serve(bound))
 
 
 if __name__ == "__main__":

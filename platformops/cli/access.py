@@ -7,7 +7,7 @@ from pathlib import Path
 from platformops.clock import Clock
 from platformops.home import Home
 from platformops.security.key_file import read_key_file, write_key_file
-from platformops.security.keys import STORED_UNDER, check, new_key
+from platformops.security.keys import STORED_UNDER, KeyRing, new_key
 from platformops.store.records import Store
 
 
@@ -23,7 +23,7 @@ def ensure_key(system: str, where: Home, store: Store, clock: Clock) -> Path:
 def ensure_key_in(path: Path, store: Store, clock: Clock, *, scope: str, system: str) -> Path:
     """The same for a file of one's own, with what the key may do and for which system (`*` for all)."""
     token = read_key_file(path)
-    if token is None or check(store.scan(STORED_UNDER), token.encode(), now=clock.now()) is None:
+    if token is None or KeyRing(store.scan(STORED_UNDER)).check(token.encode(), now=clock.now()) is None:
         made = new_key(scopes=(scope,), systems=(system,), now=clock.now())
         store.commit([made.put])
         write_key_file(path, made.token)

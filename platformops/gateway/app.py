@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from platformops.clock import Clock
 from platformops.gateway import feedback, openapi, probes, routes
 from platformops.gateway.call import Call, Ready, Width
 from platformops.gateway.evidence import Book
 from platformops.gateway.exchange import Exchange, Observer
+from platformops.gateway.heads import Headers, has_body, header
 from platformops.gateway.inputs import Inputs
 from platformops.gateway.metrics import OPEN_METRICS, TEXT, GatewayMetrics
 from platformops.gateway.predicting import Predicting
 from platformops.gateway.replies import Refused, Reply, refusal
-from platformops.gateway.request import Asked, Receive, Scope, Send, exchange_of, header, send_reply
+from platformops.gateway.request import HEAD, Asked, Head, Receive, Scope, Send, exchange_of, send_reply
 from platformops.gateway.samples import Sample, Samples, counts_of
-from platformops.gateway.served import Served, World
-from platformops.security.keys import Identity, check
+from platformops.gateway.served import Served, World, described
+from platformops.security.keys import Identity
 from platformops.store.memory import MemoryStore
 from platformops.store.records import Store
 
@@ -93,40 +94,72 @@ class Gateway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             raise NotImplementedError(f"the gateway speaks HTTP, not {scope['type']}")
+        head: Head = (scope.get("extensions") or {}).get(HEAD) or self._judge(scope)
+        reply = head.reply or await self._reply(head, scope, receive)
+        await send_reply(send, reply, head.exchange, scope["headers"])
+        self._observe(head.exchange, reply)
+
+    def shed(self, scope: Scope) -> tuple[Reply, str] | None:
+        """The refusal, and its request id, of a request that is refused on its head alone; None lets it in.
+
+        For our own server, which asks before it makes a task of a request: under a flood most of them end here. A
+        request without a body is always let in, since its connection can go on after the refusal.
+        """
+        head = self._judge(scope)
+        if head.reply is None or not has_body(scope["headers"]):
+            scope["extensions"][HEAD] = head
+            return None
+        self._observe(head.exchange, head.reply)
+        return head.reply, head.exchange.request_id
+
+    def _observe(self, exchange: Exchange, reply: Reply) -> None:
+        exchange.status, exchange.code = reply.status, reply.code
+        exchange.seconds = asyncio.get_running_loop().time() - exchange.started
+        for observe in self._observers:
+            observe(exchange)
+
+    def _judge(self, scope: Scope) -> Head:
+        """Everything that needs no byte of the body: host, key, route, system, and for a prediction its place."""
         started = asyncio.get_running_loop().time()
         exchange = exchange_of(scope, self._new_id(), self._clock.now(), started)
         if self._is_traced is not None and self._is_traced(exchange):
             exchange.carried = []
-        reply = await self._reply(scope, receive, exchange, started)
-        await send_reply(send, reply, exchange, scope["headers"])
-        exchange.status, exchange.code = reply.status, reply.code
-        exchange.seconds = asyncio.get_running_loop().time() - started
-        for observe in self._observers:
-            observe(exchange)
-
-    async def _reply(self, scope: Scope, receive: Receive, exchange: Exchange, started: float) -> Reply:
         try:
-            routes.check_host(scope["headers"], self._policy.hosts)
-            match = routes.match(scope.get("raw_path") or scope["path"].encode("utf-8"))
-            identity = self._identity(scope, match, exchange)
-            if match is None:
-                raise Refused(404, "not_found", "there is no such route")
-            routes.check_method(match.route, scope["method"])
-            asked = Asked(scope, receive, exchange, identity, match.system, started)
-            return await self._handlers[match.route.handler](asked)
+            return self._admit(scope, exchange)
         except Refused as refused:
-            return refusal(refused, exchange.request_id)
+            return Head(exchange, reply=refusal(refused, exchange.request_id))
         except Exception as error:
-            # The client learns a request id; operators find the type under it in the access log.
-            exchange.fault = type(error).__name__
-            return refusal(Refused(500, "internal", "the gateway failed on this request"), exchange.request_id)
+            return Head(exchange, reply=_fault(error, exchange))
+
+    def _admit(self, scope: Scope, exchange: Exchange) -> Head:
+        headers: Headers = scope["headers"]
+        routes.check_host(headers, self._policy.hosts)
+        match = routes.match(scope.get("raw_path") or scope["path"].encode("utf-8"))
+        identity = self._identity(scope, match, exchange)
+        if match is None:
+            raise Refused(404, "not_found", "there is no such route")
+        routes.check_method(match.route, scope["method"])
+        served = self._served(match.system, exchange) if match.system is not None else None
+        head = Head(exchange, match.route.handler, identity, served)
+        if served is None or match.route.handler != "predict":
+            return head
+        return replace(head, place=self._predicting.enter(head, headers, self.world))
+
+    async def _reply(self, head: Head, scope: Scope, receive: Receive) -> Reply:
+        asked = Asked(scope, receive, head)
+        try:
+            return await self._handlers[head.handler](asked)
+        except Refused as refused:
+            return refusal(refused, head.exchange.request_id)
+        except Exception as error:
+            return _fault(error, head.exchange)
 
     def _identity(self, scope: Scope, match: routes.Match | None, exchange: Exchange) -> Identity | None:
         """Who asks. Without a valid key every path that is not open gets the same refusal, whether it exists or not."""
         if match is not None and (match.route.scope is routes.OPEN or self._is_open_scrape(match, scope)):
             return None
         key = routes.bearer(scope["headers"])
-        identity = check(self.world.keys, key, now=self._clock.now()) if key is not None else None
+        identity = self.world.keys.check(key, now=self._clock.now()) if key is not None else None
         if identity is None:
             raise Refused(401, "unauthorized", "send Authorization: Bearer KEY with a valid key", headers=UNAUTHORISED)
         exchange.key_id = identity.key_id
@@ -153,7 +186,7 @@ class Gateway:
         return probes.phase_of(is_world_read=self.world.is_read, is_draining=self.is_draining)
 
     async def _system_ready(self, asked: Asked) -> Reply:
-        return probes.system_readiness(self.world.routes.get(self._served(asked).system.name), self._ready)
+        return probes.system_readiness(self.world.routes.get(asked.served.system.name), self._ready)
 
     async def _openapi(self, asked: Asked) -> Reply:
         return Reply(200, openapi.document_json())
@@ -168,40 +201,29 @@ class Gateway:
         return Reply(200, text, OPEN_METRICS if is_open else TEXT)
 
     async def _info(self, asked: Asked) -> Reply:
-        served = self._served(asked)
-        route = self.world.routes.get(served.system.name)
-        return Reply(200, json.dumps(_description(served, dict(route.weights) if route else {})).encode("ascii"))
+        route = self.world.routes.get(asked.served.system.name)
+        description = described(asked.served, dict(route.weights) if route else {})
+        return Reply(200, json.dumps(description).encode("ascii"))
 
     async def _predict(self, asked: Asked) -> Reply:
-        return await self._predicting.predict(asked, self._served(asked), self.world)
+        return await self._predicting.predict(asked)
 
     async def _feedback(self, asked: Asked) -> Reply:
-        return await feedback.take(asked, self._served(asked).system.name, self.samples)
+        return await feedback.take(asked, asked.served.system.name, self.samples)
 
     def _on_truth(self, sample: Sample) -> None:
         for revision, node, names in counts_of(sample):
             self.book.add(revision, node, *names)
 
-    def _served(self, asked: Asked) -> Served:
-        served = self.world.systems.get(asked.system or "")
+    def _served(self, name: str, exchange: Exchange) -> Served:
+        served = self.world.systems.get(name)
         if served is None:
             raise Refused(404, "unknown_system", "no system of this name is served here")
-        asked.exchange.system = served.system.name
+        exchange.system = name
         return served
 
 
-def _description(served: Served, weights: dict[str, float]) -> dict[str, object]:
-    system, limits = served.system, served.limits
-    return {
-        "system": system.name,
-        "revision": system.stable.name if system.stable else None,
-        "model_version": system.stable.version_name if system.stable else None,
-        "weights": weights,
-        "classes": list(system.classes),
-        "limits": {
-            "max_body_bytes": limits.max_body_bytes,
-            "max_items": min(limits.max_items, limits.max_queue),
-            "max_pixels": limits.max_pixels,
-            "timeout_s": limits.timeout_s,
-        },
-    }
+def _fault(error: Exception, exchange: Exchange) -> Reply:
+    """The client learns a request id; operators find the type under it in the access log."""
+    exchange.fault = type(error).__name__
+    return refusal(Refused(500, "internal", "the gateway failed on this request"), exchange.request_id)

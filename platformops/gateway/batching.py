@@ -110,6 +110,8 @@ class Lane:
         """Most items of one call."""
         self.max_queue = max_queue
         """Most items that wait to leave."""
+        self.arriving = 0
+        """Requests let in by their heads and not yet carried out: under a flood hundreds in one turn of the loop."""
         self.users = 0
         """Requests that hold the lane, also while their bodies are still being read."""
         self.queued = 0
@@ -124,11 +126,11 @@ class Lane:
 
     @property
     def is_idle(self) -> bool:
-        return not self._callers and not self._calls
+        return not (self._callers or self._calls or self.users or self.arriving)
 
     @property
     def is_full(self) -> bool:
-        return self.queued >= self.max_queue
+        return self.queued + self.arriving >= self.max_queue
 
     async def submit(
         self,

@@ -15,7 +15,7 @@ from platformops.delivery.ci.asked import AskedRun, Wanted
 from platformops.delivery.ci.asked_store import asked_put, forgotten, load_asked
 from platformops.errors import StoreConflict
 from platformops.gateway.replies import Refused, Reply, refusal
-from platformops.gateway.request import Asked, Receive, Scope, Send, exchange_of, read_body, send_reply
+from platformops.gateway.request import Asked, Head, Receive, Scope, Send, exchange_of, read_body, send_reply
 from platformops.security.audit import Audited, audit_put
 from platformops.security.webhooks import Forged, Genuine, verified
 from platformops.store.records import ABSENT, JsonObject, Put, Store
@@ -62,7 +62,7 @@ class Hooks:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         started = self._clock.monotonic()
         exchange = exchange_of(scope, self._new_id(), self._clock.now(), started)
-        asked = Asked(scope, receive, exchange, identity=None, system=None, started=started)
+        asked = Asked(scope, receive, Head(exchange))
         try:
             reply = await self._answer(scope, asked)
         except Refused as refused:

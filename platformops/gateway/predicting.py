@@ -6,42 +6,26 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 
-from platformops.delivery.records import Route
-from platformops.gateway import rates, router
+from platformops.gateway import rates
 from platformops.gateway.batching import ClientGone, Lane, QueueFull
 from platformops.gateway.bodies import items_of, media_type
 from platformops.gateway.call import Answer, Call, Width
 from platformops.gateway.canary import CANARY_SHARE, Canary, Door, label_of
 from platformops.gateway.evidence import Book, Copying, TimedCall
+from platformops.gateway.heads import Headers, check_length, header
 from platformops.gateway.replays import Replays, digest_of, idempotency_key
 from platformops.gateway.replies import Refused, Reply, predictions
-from platformops.gateway.request import CLIENT_CLOSED, Asked, header, read_body
+from platformops.gateway.request import CLIENT_CLOSED, Asked, Head, read_body
 from platformops.gateway.samples import Sample, Samples
 from platformops.gateway.served import Served, World
 from platformops.gateway.trace_context import Carried
+from platformops.gateway.ways import RETRY_SOON, Place, Way, way_of
 
-MAX_REQUEST_KEY_BYTES = 256
+QUEUE_FULL = "as many requests wait as this system allows"
 COPIES = "copies"
 """The caller in whose name copies wait: they take turns with users as one of them."""
-RETRY_SOON = {b"retry-after": b"1"}
-
-
-@dataclass(frozen=True, slots=True)
-class Way:
-    """Which revision is to answer a request, and by which route it is compared with stable."""
-
-    revision: str
-    route: Route | None = None
-    """None for requests that are not compared."""
-    stable: str = ""
-
-    @property
-    def entrance(self) -> str:
-        """The revision whose queue decides whether a request is let in: stable's, where it can step in."""
-        return self.stable or self.revision
 
 
 class Predicting:
@@ -59,27 +43,41 @@ class Predicting:
         self._replays = Replays()
         self._buckets: dict[tuple[str, str], rates.Bucket] = {}
 
-    async def predict(self, asked: Asked, served: Served, world: World) -> Reply:
+    def enter(self, head: Head, headers: Headers, world: World) -> Place:
+        """The place of a request of which the head is here; raises Refused where its caller, its length or the queue
+        is reason enough. Until `predict` is called with it, the request counts as one that waits."""
+        served, exchange = head.served, head.exchange
+        assert served is not None
+        self._check_rate(head, served)
+        way = way_of(headers, exchange.request_id, head.identity, served, world)
+        exchange.revision = way.revision
+        lane = self._open(way.entrance, served)
+        if lane.is_full:
+            raise _overloaded(QUEUE_FULL)
+        check_length(headers, served.limits.max_body_bytes)
+        lane.arriving += 1
+        return Place(way, lane)
+
+    async def predict(self, asked: Asked) -> Reply:
         """The reply with one prediction an item; raises Refused."""
-        self._check_rate(asked, served)
-        way = _way(asked, served, world)
-        asked.exchange.revision = way.revision
-        kind, parameters = media_type(asked.headers)
-        again = idempotency_key(asked.headers)
-        max_items = min(served.limits.max_items, served.limits.max_queue)
-        with self._lane(way.entrance, served), self._buffer() as reserve:
+        served, place = asked.served, asked.head.place
+        assert place is not None
+        with _used(place.lane), self._buffer() as reserve:
+            kind, parameters = media_type(asked.headers)
+            again = idempotency_key(asked.headers)
+            max_items = min(served.limits.max_items, served.limits.max_queue)
             body = await read_body(asked, served.limits.max_body_bytes, reserve)
             items = items_of(body, kind, parameters, max_items=max_items)
-            answer = partial(self._answer, asked, served, way, items)
+            answer = partial(self._answer, asked, served, place.way, items)
             return await (self._once(asked, served, again, items, answer) if again else answer())
 
     async def _once(
         self, asked: Asked, served: Served, again: bytes, items: list[bytes], answer: Callable[[], Awaitable[Reply]]
     ) -> Reply:
         """What `answer` makes, or made for the same Idempotency-Key of the same caller before."""
-        key = (asked.identity.key_id if asked.identity else "", served.system.name, again)
+        key = (asked.caller, served.system.name, again)
         pin = header(asked.headers, b"x-platformops-revision") or b""
-        reply, is_replay = await self._replays.once(key, digest_of([pin, *items]), answer, now=asked.started)
+        reply, is_replay = await self._replays.once(key, digest_of([pin, *items]), answer, now=asked.exchange.started)
         if is_replay:
             asked.exchange.is_replay = True
             asked.exchange.revision = ""  # it had no part in this: a second answer must not count as its success
@@ -94,9 +92,9 @@ class Predicting:
 
     async def _answered(self, asked: Asked, served: Served, way: Way, items: list[bytes]) -> tuple[str, list[Answer]]:
         """The revision that answered, and its answers: during a release stable may step in for the chosen one."""
-        deadline, limit_s = asked.started + served.limits.timeout_s, CANARY_SHARE * served.limits.timeout_s
+        deadline, limit_s = asked.exchange.started + served.limits.timeout_s, CANARY_SHARE * served.limits.timeout_s
         note = asked.exchange.carried.append if asked.exchange.carried is not None else None
-        submit = partial(self._submit, served, asked.identity.key_id if asked.identity else "", asked.when_gone, note)
+        submit = partial(self._submit, served, asked.caller, asked.when_gone, note)
         try:
             if way.route is None:
                 return way.revision, await submit(way.revision, items, deadline)
@@ -105,7 +103,7 @@ class Predicting:
             door = Door(submit, copy, way.route, way.stable, limit_s, asked.exchange.request_id, keep)
             return await self._canary.answered(door, way.revision, items, deadline)
         except QueueFull:
-            raise _overloaded("as many requests wait as this system allows") from None
+            raise _overloaded(QUEUE_FULL) from None
         except ClientGone:
             raise Refused(CLIENT_CLOSED, "client_gone", "the client hung up") from None
 
@@ -139,28 +137,16 @@ class Predicting:
         lane = self.lanes.get(revision)
         return lane is not None and lane.queued > 0
 
-    def _check_rate(self, asked: Asked, served: Served) -> None:
+    def _check_rate(self, head: Head, served: Served) -> None:
         rate = served.limits.max_requests_per_s
-        if rate is None or asked.identity is None:
+        if rate is None or head.identity is None:
             return
-        who = (asked.identity.key_id, served.system.name)
-        bucket, wait_s = rates.take(self._buckets.get(who), rate_per_s=rate, now=asked.started)
+        who = (head.identity.key_id, served.system.name)
+        bucket, wait_s = rates.take(self._buckets.get(who), rate_per_s=rate, now=head.exchange.started)
         self._buckets[who] = bucket
         if wait_s > 0:
             headers = {b"retry-after": str(math.ceil(wait_s)).encode("ascii")}
             raise Refused(429, "rate_limited", "this key asks more often than it may", headers=headers)
-
-    @contextmanager
-    def _lane(self, revision: str, served: Served) -> Iterator[Lane]:
-        """The queue of a revision; a full one is refused before the body is read."""
-        lane = self._open(revision, served)
-        if lane.is_full:
-            raise _overloaded("as many requests wait as this system allows")
-        lane.users += 1
-        try:
-            yield lane
-        finally:
-            lane.users -= 1
 
     def _open(self, revision: str, served: Served) -> Lane:
         lane = self.lanes.get(revision) or self._new_lane(revision)
@@ -170,7 +156,7 @@ class Predicting:
     def _new_lane(self, revision: str) -> Lane:
         """A lane, and none left of revisions that nobody asks for any more."""
         width = self._width
-        self.lanes = {name: lane for name, lane in self.lanes.items() if lane.users or not lane.is_idle}
+        self.lanes = {name: lane for name, lane in self.lanes.items() if not lane.is_idle}
         beside = partial(self._of_system, revision)
         self.lanes[revision] = Lane(revision, call=self._call, width=lambda: width(revision), beside=beside)
         return self.lanes[revision]
@@ -198,29 +184,15 @@ class Predicting:
             self._buffered_bytes -= reserved
 
 
-def _way(asked: Asked, served: Served, world: World) -> Way:
-    """The pinned revision for operators, the router's choice for everybody else."""
-    pinned = header(asked.headers, b"x-platformops-revision")
-    if pinned is not None:
-        return Way(_pinned(pinned, asked, served.system.name))
-    route, stable = world.routes.get(served.system.name), served.system.stable
-    if route is None:
-        raise Refused(503, "not_ready", "this system has no revision that takes traffic yet", headers=RETRY_SOON)
-    key = header(asked.headers, b"x-request-key")
-    if key is not None and len(key) > MAX_REQUEST_KEY_BYTES:
-        raise Refused(400, "bad_request_key", f"X-Request-Key may have {MAX_REQUEST_KEY_BYTES} bytes")
-    chosen = router.choose(route, key.decode("latin-1") if key else asked.exchange.request_id)
-    is_compared = stable is not None and stable.name in route.weights
-    return Way(chosen, route, stable.name) if stable and is_compared else Way(chosen)
-
-
-def _pinned(revision: bytes, asked: Asked, system: str) -> str:
-    if not asked.may("operate"):
-        raise Refused(403, "forbidden", "only keys with the scope operate may choose a revision")
-    prefix, _, number = revision.decode("latin-1").rpartition("-r")
-    if prefix != system or not (number.isascii() and number.isdigit()) or len(number) > 9:
-        raise Refused(404, "unknown_revision", "this system has no revision of that name")
-    return f"{prefix}-r{number}"
+@contextmanager
+def _used(lane: Lane) -> Iterator[None]:
+    """Who arrived holds the lane from here on, so that it is not thrown away meanwhile."""
+    lane.arriving -= 1
+    lane.users += 1
+    try:
+        yield
+    finally:
+        lane.users -= 1
 
 
 def _overloaded(message: str) -> Refused:

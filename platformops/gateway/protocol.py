@@ -12,13 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, cast
 
+import httptools
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from platformops.gateway.connections import Connections
-from platformops.gateway.replies import Refused, refusal
-from platformops.gateway.request import WHEN_GONE
+from platformops.gateway.replies import Refused, Reply, headers_of, refusal
+from platformops.gateway.request import WHEN_GONE, Scope
 from platformops.gateway.transport import LingeringTransport
 
 TOO_LONG_URL = Refused(414, "url_too_long", "the URL is too long")
@@ -27,6 +28,10 @@ MALFORMED = Refused(400, "bad_request", "this is not a well-formed HTTP request"
 UPGRADE = Refused(400, "upgrade_with_body", "send the request again without the Upgrade header")
 TOO_SLOW = Refused(408, "too_slow", "the request came too slowly")
 FULL = Refused(503, "too_many_connections", "too many connections are open", headers={b"retry-after": b"1"})
+
+
+Shed = Callable[[Scope], tuple[Reply, str] | None]
+"""The refusal of a request whose head alone is reason enough, with its request id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +69,13 @@ class BoundedProtocol(HttpToolsProtocol):
         limits: HttpLimits,
         book: Connections[BoundedProtocol],
         new_id: Callable[[], str],
+        shed: Shed,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.limits = limits
         self.book = book
         self.new_id = new_id
+        self.shed = shed
         self.address = ""
         self.pending_bytes = 0
         """Fed since the request began, while its head is incomplete."""
@@ -160,23 +167,31 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _misframed(self) -> Refused | None:
         """Why it is not certain where the body ends, or what is in it, although the parser would go on."""
-        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        codings, has_length = [], False
+        for name, value in self.headers:
+            if name == b"transfer-encoding":
+                codings.append(value.lower())
+            elif name == b"content-length" and value != b"0":
+                has_length = True
         version = self.parser.get_http_version()
         if version not in ("1.0", "1.1") or (codings and (codings != [b"chunked"] or version == "1.0")):
             return MALFORMED
         # httptools takes all that follows an Upgrade for another protocol, also the body of this very request.
-        has_body = codings or any(name == b"content-length" and value != b"0" for name, value in self.headers)
-        return UPGRADE if has_body and self.parser.should_upgrade() else None
+        return UPGRADE if (codings or has_length) and self.parser.should_upgrade() else None
 
     def _start(self) -> None:
         self.book.busy(self.address, self)
+        self.scope["extensions"] = {WHEN_GONE: self._when_gone}  # type: ignore[dict-item]
+        self.scope["method"] = self.parser.get_method().decode("ascii")
+        self.scope["raw_path"] = httptools.parse_url(self.url).path
+        if (refused := self.shed(cast("Scope", self.scope))) is not None:
+            self._end(*refused)
+            return
         self.body_due = self.loop.time() + self.limits.body_timeout_s
         self.transport.owes_body = True
         super().on_headers_complete()
-        cycle = self.cycle
         if self.parser.should_upgrade():
-            cycle.keep_alive = False  # the parser reads no second request after one that asked for an upgrade
-        self.scope["extensions"] = {WHEN_GONE: self._when_gone}  # type: ignore[dict-item]
+            self.cycle.keep_alive = False  # the parser reads no second request after one that asked for an upgrade
 
     def _when_gone(self, call: Callable[[], None]) -> None:
         """`call` once the client hangs up before its answer is complete; only the last one asked for is called."""
@@ -216,15 +231,22 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.is_refused:
             return
         self.is_refused = True
-        self.transport.owes_body = True
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started or not cycle.more_body:
+                self.transport.owes_body = True
                 cycle.keep_alive = False
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        self.transport.write(_refusal_bytes(refused, self.new_id()))
+        request_id = self.new_id()
+        self._end(refusal(refused, request_id), request_id)
+
+    def _end(self, reply: Reply, request_id: str) -> None:
+        """The last answer of this connection; what of a body still comes is read by nobody."""
+        self.is_refused = True
+        self.transport.owes_body = True
+        self.transport.write(_reply_bytes(reply, request_id))
         self.transport.close()
 
     def sweep(self, now: float) -> None:
@@ -246,14 +268,6 @@ class BoundedProtocol(HttpToolsProtocol):
             self.refuse(TOO_SLOW)
 
 
-def _refusal_bytes(refused: Refused, request_id: str) -> bytes:
-    reply = refusal(refused, request_id)
-    headers = {
-        b"content-type": reply.content_type,
-        b"content-length": str(len(reply.body)).encode("ascii"),
-        b"x-request-id": request_id.encode("ascii"),
-        b"connection": b"close",
-        **reply.headers,
-    }
-    lines = b"".join(b"%b: %b\r\n" % pair for pair in headers.items())
-    return STATUS_LINE[reply.status] + lines + b"\r\n" + reply.body
+def _reply_bytes(reply: Reply, request_id: str) -> bytes:
+    lines = [b"%b: %b\r\n" % pair for pair in headers_of(reply, request_id, is_last=True)]
+    return b"".join((STATUS_LINE[reply.status], *lines, b"\r\n", reply.body))

@@ -2,44 +2,73 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
 from platformops.gateway.exchange import MAX_PATH_CHARS, Exchange
-from platformops.gateway.replies import Refused, Reply
+from platformops.gateway.heads import Headers, check_length, has_body, too_large
+from platformops.gateway.replies import Refused, Reply, headers_of
+from platformops.gateway.served import Served
 from platformops.gateway.trace_context import parent_of, trace_id_of
+from platformops.gateway.ways import Place
 from platformops.security.keys import Identity
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Headers = Sequence[tuple[bytes, bytes]]
 
 WHEN_GONE = "platformops.when_gone"
 """ASGI extension of our server: takes a function to call once the client has hung up."""
+HEAD = "platformops.head"
+"""ASGI extension of our server: the Head, where it was judged before the application is called."""
 CLIENT_CLOSED = 499
 """Never sent, since nobody is there to read it; it keeps those requests apart in log and metrics."""
 
 
 @dataclass(frozen=True, slots=True)
+class Head:
+    """A request judged by its head: refused with `reply`, or let in for `handler`."""
+
+    exchange: Exchange
+    handler: str = ""
+    identity: Identity | None = None
+    """None on routes that are open."""
+    served: Served | None = None
+    """The system asked; None on routes of no system."""
+    place: Place | None = None
+    """Of a prediction."""
+    reply: Reply | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
-    """One request once its route is known and its key allows it."""
+    """One request that was let in."""
 
     scope: Scope
     receive: Receive
-    exchange: Exchange
-    identity: Identity | None
-    """None on routes that are open."""
-    system: str | None
-    started: float
-    """Loop time of arrival."""
+    head: Head
 
     @property
     def headers(self) -> Headers:
         headers: Headers = self.scope["headers"]
         return headers
+
+    @property
+    def exchange(self) -> Exchange:
+        return self.head.exchange
+
+    @property
+    def served(self) -> Served:
+        """The system asked, on routes that have one."""
+        assert self.head.served is not None
+        return self.head.served
+
+    @property
+    def caller(self) -> str:
+        """The id of the key that asks; empty without one."""
+        return self.head.identity.key_id if self.head.identity else ""
 
     def when_gone(self, call: Callable[[], None]) -> None:
         """`call` once the client hangs up before it is answered: at once where it already has."""
@@ -47,16 +76,6 @@ class Asked:
         register: Callable[[Callable[[], None]], None] | None = extensions.get(WHEN_GONE)
         if register is not None:
             register(call)
-
-    def may(self, scope: str) -> bool:
-        return self.identity is not None and self.identity.may(scope, system=self.system)
-
-
-def header(headers: Headers, wanted: bytes) -> bytes | None:
-    for name, value in headers:
-        if name == wanted:
-            return value
-    return None
 
 
 def exchange_of(scope: Scope, request_id: str, at: float, started: float) -> Exchange:
@@ -74,10 +93,7 @@ async def read_body(asked: Asked, max_bytes: int, reserve: Callable[[int], None]
 
     `reserve` is told of each piece before it is kept, and may refuse it.
     """
-    too_large = Refused(413, "body_too_large", f"a body may have {max_bytes} bytes")
-    length = header(asked.headers, b"content-length")
-    if length is not None and (not length.isdigit() or len(length) > 15 or int(length) > max_bytes):
-        raise too_large
+    check_length(asked.headers, max_bytes)
     chunks: list[bytes] = []
     while not asked.exchange.is_body_read:
         message = await asked.receive()
@@ -86,7 +102,7 @@ async def read_body(asked: Asked, max_bytes: int, reserve: Callable[[int], None]
         chunk: bytes = message.get("body", b"")
         asked.exchange.body_bytes += len(chunk)
         if asked.exchange.body_bytes > max_bytes:
-            raise too_large
+            raise too_large(max_bytes)
         reserve(len(chunk))
         chunks.append(chunk)
         asked.exchange.is_body_read = not message.get("more_body", False)
@@ -95,21 +111,7 @@ async def read_body(asked: Asked, max_bytes: int, reserve: Callable[[int], None]
 
 async def send_reply(send: Send, reply: Reply, exchange: Exchange, request_headers: Headers) -> None:
     """Send it whole; a connection with an unread body is closed, since what follows on it is not a request."""
-    headers = [
-        (b"content-type", reply.content_type),
-        (b"content-length", str(len(reply.body)).encode("ascii")),
-        (b"x-request-id", exchange.request_id.encode("ascii")),
-        (b"cache-control", b"no-store"),
-        (b"x-content-type-options", b"nosniff"),
-        *reply.headers.items(),
-    ]
-    if not exchange.is_body_read and _has_body(request_headers):
-        headers.append((b"connection", b"close"))
+    is_last = not exchange.is_body_read and has_body(request_headers)
+    headers = headers_of(reply, exchange.request_id, is_last=is_last)
     await send({"type": "http.response.start", "status": reply.status, "headers": headers})
     await send({"type": "http.response.body", "body": reply.body})
-
-
-def _has_body(headers: Headers) -> bool:
-    return any(
-        name == b"transfer-encoding" or (name == b"content-length" and value.strip() != b"0") for name, value in headers
-    )

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from platformops.delivery.records import System
 from platformops.gateway.router import Routes, latest
+from platformops.security.keys import KeyRing
 from platformops.spec.types import ServeSpec
 from platformops.store.records import Entry
 
@@ -24,8 +25,7 @@ class Served:
 class World:
     systems: Mapping[str, Served] = field(default_factory=dict)
     routes: Routes = field(default_factory=dict)
-    keys: tuple[Entry, ...] = ()
-    """What the store holds under `key/`: hashes, scopes and systems."""
+    keys: KeyRing = field(default_factory=KeyRing)
     is_read: bool = False
     """Whether this came from the store; until then nobody can be let in."""
 
@@ -45,7 +45,7 @@ def renew(world: World, systems: Iterable[System], keys: Iterable[Entry]) -> Wor
     return World(
         systems={name: one for name, one in served.items() if one is not None},
         routes=latest(world.routes, (system.route for system in up if system.route is not None)),
-        keys=tuple(keys),
+        keys=KeyRing(keys),
         is_read=True,
     )
 
@@ -55,3 +55,21 @@ def _served(system: System) -> Served | None:
         return Served(system, limits_of(system.serve))
     except ValueError:
         return None
+
+
+def described(served: Served, weights: Mapping[str, float]) -> dict[str, object]:
+    """What a client may know of a system, with the share of requests that each revision gets, in percent."""
+    system, limits = served.system, served.limits
+    return {
+        "system": system.name,
+        "revision": system.stable.name if system.stable else None,
+        "model_version": system.stable.version_name if system.stable else None,
+        "weights": dict(weights),
+        "classes": list(system.classes),
+        "limits": {
+            "max_body_bytes": limits.max_body_bytes,
+            "max_items": min(limits.max_items, limits.max_queue),
+            "max_pixels": limits.max_pixels,
+            "timeout_s": limits.timeout_s,
+        },
+    }

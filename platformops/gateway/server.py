@@ -11,7 +11,7 @@ from typing import cast
 import uvicorn
 
 from platformops.gateway.connections import Connections
-from platformops.gateway.protocol import BoundedProtocol, HttpLimits
+from platformops.gateway.protocol import BoundedProtocol, HttpLimits, Shed
 from platformops.gateway.request import Receive, Scope, Send
 
 SWEEP_S = 0.5
@@ -47,12 +47,14 @@ class HttpServer:
         *,
         limits: HttpLimits,
         new_id: Callable[[], str],
+        shed: Shed = lambda scope: None,
     ) -> None:
+        """`shed` is asked about each request before the application is called."""
         self._limits = limits
         self._book: Connections[BoundedProtocol] = Connections(
             most=limits.max_connections, most_per_client=limits.max_connections_per_client
         )
-        protocol = partial(BoundedProtocol, limits=limits, book=self._book, new_id=new_id)
+        protocol = partial(BoundedProtocol, limits=limits, book=self._book, new_id=new_id, shed=shed)
         self._server = uvicorn.Server(
             uvicorn.Config(
                 app,

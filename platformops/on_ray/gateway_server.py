@@ -70,7 +70,7 @@ class GatewayServer:
             inputs=self._inputs,
             is_traced=self._tracing.wants if self._tracing else None,
         )
-        self._server = HttpServer(self._gateway, limits=settings.limits, new_id=new_request_id)
+        self._server = HttpServer(self._gateway, limits=settings.limits, new_id=new_request_id, shed=self._gateway.shed)
         self.refresh()
         # What is loaded stays: collections need not look through it for as long as the gateway lives.
         gc.collect()

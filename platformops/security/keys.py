@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hmac
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
@@ -17,6 +16,7 @@ ANY_SYSTEM = "*"
 MOST_BYTES = 512
 SCOPES = ("predict", "operate", "admin")
 """Rising: each includes those before it."""
+GRANTED_BY = {scope: frozenset(SCOPES[rank:]) for rank, scope in enumerate(SCOPES)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,8 @@ class Identity:
 
     def may(self, scope: str, *, system: str | None) -> bool:
         """Whether `scope` is granted on `system`; None asks about what concerns no system in particular."""
-        granted = [SCOPES.index(s) for s in self.scopes if s in SCOPES]
         reaches = system is None or ANY_SYSTEM in self.systems or system in self.systems
-        return reaches and scope in SCOPES and max(granted, default=-1) >= SCOPES.index(scope)
+        return reaches and not GRANTED_BY.get(scope, frozenset()).isdisjoint(self.scopes)
 
 
 def new_key(*, scopes: Sequence[str], systems: Sequence[str], now: float, expires_at: float | None = None) -> NewKey:
@@ -65,29 +64,37 @@ def digest(token: bytes) -> str:
     return sha256(token).hexdigest()
 
 
-def check(entries: Iterable[Entry], presented: bytes, *, now: float) -> Identity | None:
-    """Whose key `presented` is, by the entries under `key/`; None when it opens nothing, for whatever reason.
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What one key opens, and until when."""
 
-    Every entry is compared, each in constant time, so that the time taken says nothing about how near a guess was.
+    identity: Identity
+    expires_at: float | None
+
+
+class KeyRing:
+    """The keys that are in force, by the digests of their tokens.
+
+    Looking a digest up takes a time that tells nothing of any token: who guesses cannot choose what it digests to.
     """
-    found = None
-    actual = digest(presented[:MOST_BYTES])
-    for entry in entries:
-        stored = entry.value.get("sha256")
-        if isinstance(stored, str) and hmac.compare_digest(stored, actual) and _is_in_force(entry, now):
-            found = entry
-    return _identity(found) if found and len(presented) <= MOST_BYTES else None
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        """Of what the store holds under `key/`; what is revoked or unreadable opens nothing."""
+        self._held = {digest: held for entry in entries for digest, held in _held(entry)}
+
+    def check(self, presented: bytes, *, now: float) -> Identity | None:
+        """Whose key `presented` is; None when it opens nothing, for whatever reason."""
+        held = self._held.get(digest(presented)) if len(presented) <= MOST_BYTES else None
+        return held.identity if held and (held.expires_at is None or now < held.expires_at) else None
 
 
-def _is_in_force(entry: Entry, now: float) -> bool:
-    expires_at = entry.value.get("expires_at")
-    expired = isinstance(expires_at, int | float) and now >= expires_at
-    return not expired and not entry.value.get("revoked")
-
-
-def _identity(entry: Entry) -> Identity:
+def _held(entry: Entry) -> Iterator[tuple[str, Held]]:
+    stored, expires_at = entry.value.get("sha256"), entry.value.get("expires_at")
+    if not isinstance(stored, str) or entry.value.get("revoked"):
+        return
     scopes, systems = entry.value.get("scopes"), entry.value.get("systems")
-    return Identity(entry.key.removeprefix(STORED_UNDER), _words(scopes), _words(systems))
+    identity = Identity(entry.key.removeprefix(STORED_UNDER), _words(scopes), _words(systems))
+    yield stored, Held(identity, float(expires_at) if isinstance(expires_at, int | float) else None)
 
 
 def _words(value: object) -> tuple[str, ...]:

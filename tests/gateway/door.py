@@ -123,7 +123,7 @@ def served(door, limits=HttpLimits()):  # noqa: B008  frozen
     """The gateway on a real loopback socket, in a thread of its own; yields the port."""
     bound = bind("127.0.0.1", 0)
     port = bound.getsockname()[1]
-    server = HttpServer(door.gateway, limits=limits, new_id=lambda: "refused-early")
+    server = HttpServer(door.gateway, limits=limits, new_id=lambda: "refused-early", shed=door.gateway.shed)
     door.server = server
     thread = threading.Thread(target=lambda: uvloop.run(server.serve(bound)), daemon=True)
     thread.start()

@@ -7,7 +7,7 @@ import pytest
 
 from platformops.errors import PlatformError
 from platformops.security.key_file import read_key_file, write_key_file
-from platformops.security.keys import SCOPES, check, new_key
+from platformops.security.keys import SCOPES, KeyRing, new_key
 from platformops.store.records import Entry
 
 NOW = 1_700_000_000.0
@@ -37,23 +37,23 @@ def test_no_two_keys_are_alike():
 def test_a_key_is_known_among_others_and_by_nothing_but_itself():
     keys = [made() for _ in range(5)]
     entries = [entry_of(k) for k in keys]
-    found = check(entries, keys[3].token.encode(), now=NOW)
+    found = KeyRing(entries).check(keys[3].token.encode(), now=NOW)
     assert found is not None
     assert f"key/{found.key_id}" == keys[3].put.key
     for wrong in (b"", b"po_", keys[3].token[:-1].encode(), keys[3].token.encode() + b" ", b"x" * 1_000_000, b"\xff\0"):
-        assert check(entries, wrong, now=NOW) is None
+        assert KeyRing(entries).check(wrong, now=NOW) is None
 
 
 def test_the_stored_hash_opens_nothing():
     key = made()
-    assert check([entry_of(key)], str(key.put.value["sha256"]).encode(), now=NOW) is None
+    assert KeyRing([entry_of(key)]).check(str(key.put.value["sha256"]).encode(), now=NOW) is None
 
 
 def test_a_key_ends_when_it_expires_or_is_revoked():
     key = made(expires_at=NOW + 60)
-    assert check([entry_of(key)], key.token.encode(), now=NOW + 59)
-    assert check([entry_of(key)], key.token.encode(), now=NOW + 60) is None
-    assert check([entry_of(key, revoked=True)], key.token.encode(), now=NOW) is None
+    assert KeyRing([entry_of(key)]).check(key.token.encode(), now=NOW + 59)
+    assert KeyRing([entry_of(key)]).check(key.token.encode(), now=NOW + 60) is None
+    assert KeyRing([entry_of(key, revoked=True)]).check(key.token.encode(), now=NOW) is None
 
 
 @pytest.mark.parametrize("granted", SCOPES)
@@ -64,7 +64,7 @@ def test_a_key_ends_when_it_expires_or_is_revoked():
 ])  # fmt: skip
 def test_a_scope_includes_the_lower_ones_on_its_systems_only(granted, wanted, systems, system, reaches):
     key = made(scopes=[granted], systems=systems)
-    identity = check([entry_of(key)], key.token.encode(), now=NOW)
+    identity = KeyRing([entry_of(key)]).check(key.token.encode(), now=NOW)
     includes = wanted in SCOPES and SCOPES.index(wanted) <= SCOPES.index(granted)
     assert identity.may(wanted, system=system) is (reaches and includes)
 
@@ -72,7 +72,7 @@ def test_a_scope_includes_the_lower_ones_on_its_systems_only(granted, wanted, sy
 @pytest.mark.parametrize("changed", [{"sha256": None}, {"scopes": "admin"}, {"scopes": None}, {"systems": "*"}])
 def test_a_record_of_the_wrong_shape_opens_nothing(changed):
     key = made(scopes=["admin"], systems=["*"])
-    identity = check([entry_of(key, **changed)], key.token.encode(), now=NOW)
+    identity = KeyRing([entry_of(key, **changed)]).check(key.token.encode(), now=NOW)
     assert identity is None or not identity.may("predict", system="digits")
 
 
