@@ -36,6 +36,7 @@ from platformops.health.nodes import (
     node_from,
     node_json,
     policy_from,
+    steps_of,
     strictest,
     wish_from,
 )
@@ -54,7 +55,8 @@ from platformops.health.sight import (
     Retire,
     Seen,
 )
-from platformops.health.watch import Watch
+from platformops.health.slowness import Kind
+from platformops.health.watch import ROUND_S, Watch
 from platformops.health.wire import Order, Report
 from platformops.scheduler.records import Team
 from platformops.scheduler.teams import TEAMS, team_from
@@ -149,7 +151,7 @@ class FleetController:
         """Of each node as it was judged last."""
         self._members: Mapping[str, Member] = {}
         self._turned_at = clock.now()
-        self._wishes_at = self._status_at = self._listed_at = self._decided_at = -math.inf
+        self._wishes_at = self._status_at = self._listed_at = self._decided_at = self._paced_at = -math.inf
 
     def turn(self) -> tuple[str, ...]:
         """One turn; what could not be done, to be tried again. Raises LeaseLost when a newer controller has taken
@@ -194,7 +196,10 @@ class FleetController:
         for node, answer in self._ports.answers():
             self._watch.hear_channel(node, answer, now)
         if (served := self._ports.serving()) is not None:
-            self._watch.hear_serving(served)
+            self._watch.hear_work(Kind.CALLS, served)
+        if now - self._paced_at >= ROUND_S:
+            self._paced_at = now
+            self._watch.hear_work(Kind.STEPS, steps_of(self._members.values()))
         ticked = self._watch.tick(now)
         for node in ticked.asks:
             self._ports.ask(node)

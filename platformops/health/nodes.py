@@ -27,6 +27,9 @@ class Gang:
     """Of the whole gang."""
     unsaved_s: float
     checkpoint_s: float
+    name: str = ""
+    step_s: float | None = None
+    """What this node's ranks take for their own part of a step, without waiting for the others; None while unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,15 @@ class Wish(Enum):
     DRAINED = "drained"
     PARDONED = "pardoned"
     """Back to work, whatever it did; once."""
+
+
+def steps_of(members: Iterable[Member]) -> Mapping[str, Mapping[str, float]]:
+    """Training -> node -> seconds of its ranks' own part of a step there, where that is known."""
+    found: dict[str, dict[str, float]] = {}
+    for member in members:
+        if member.gang is not None and member.gang.step_s is not None:
+            found.setdefault(member.gang.name, {})[member.id] = member.gang.step_s
+    return found
 
 
 @dataclass(frozen=True, slots=True)

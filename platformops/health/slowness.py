@@ -3,14 +3,16 @@
 A busy processor is no slow node: what a program takes, the node gives. Counted is only what is kept from the node (by a
 hypervisor, a quota below what it promises, heat), and a server that answers an order of magnitude later than those of
 its peers, which nothing that merely wants the processor makes it do for long. Replicas that answer as much later than
-those of the same revision elsewhere count only where nobody wants the processors: that leaves the node's disk, its
-network and its memory. Where all replicas of a revision are late, the revision is, and its release is judged for it.
+those of the same revision elsewhere, and ranks of a training that need longer for their own part of a step than the
+others, count only where nobody else wants the processors: that leaves the node's disk, network, memory and devices.
+Where all replicas of a revision are late, the revision is, and its release is judged for it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from statistics import median
 
 from platformops.health import vitals
@@ -19,13 +21,46 @@ SLOW_FROM = 0.25
 """A tenth may explain a percent of a fleet's work (MegaScale, NSDI 2024), and is no reason to do anything yet."""
 LATE_S, LATE_RATIO = 0.1, 10.0
 """Ten times too many programs on a processor keep a process that sleeps most of the time waiting for 15 ms."""
+STEP_S, STEP_RATIO = 0.01, 1.5
+"""All ranks wait for the slowest in each step, so that less counts; of most trainings that straggle the steps are 1.1
+to 2 times as long ("Understanding Stragglers in Large Model Training", OSDI 2025)."""
 LEAST_SPEED = 0.01
 PRESSED_STALL, PRESSED_BUSY = 0.5, 0.9
 """Share of time in which some program waits for a processor; and that processors work, where the kernel says no
 more."""
-_OF_SERVER = "its server answers in", "its peers' in"
 GPU_SLOWDOWN_RATIO = 0.5
 """A slowdown by its hardware divides a GPU's clock by two or more (NVML, clocks event reasons)."""
+
+
+class Kind(StrEnum):
+    """Of work that nodes are compared by."""
+
+    SERVER = "server"
+    """Asking the node's own server."""
+    CALLS = "calls"
+    """To replicas of one revision."""
+    STEPS = "steps"
+    """A rank's own part of the steps of one training, without its waiting for the others."""
+
+
+Work = tuple[Kind, str]
+"""And whose: a revision, a training."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Late:
+    """From when on a node is late with its work, and how that is said of its seconds and of the others'."""
+
+    least_s: float
+    ratio: float
+    words: str
+
+
+_LATE = {
+    Kind.SERVER: _Late(LATE_S, LATE_RATIO, "its server answers in {its:.2g} s, its peers' in {others:.2g} s"),
+    Kind.CALLS: _Late(LATE_S, LATE_RATIO, "calls of {name} take {its:.2g} s, on its peers {others:.2g} s"),
+    Kind.STEPS: _Late(STEP_S, STEP_RATIO, "its part of a step of {name} takes {its:.2g} s, elsewhere {others:.2g} s"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,18 +90,14 @@ def is_pressed(readings: Mapping[str, float | None]) -> bool:
 
 
 def drags(
-    withheld: Mapping[str, float],
-    answers_s: Mapping[str, float],
-    serves_s: Mapping[str, Mapping[str, float]] | None = None,
+    withheld: Mapping[str, float], times_s: Mapping[Work, Mapping[str, float]]
 ) -> Mapping[str, tuple[float, str]]:
-    """Share lost against the peers, and why in words, of every node that loses SLOW_FROM or more; all arguments hold
-    the least of the last few samples of each node, `serves_s` by revision. Without peers nobody is slow: there is
-    nowhere better.
+    """Share lost against the peers, and why in words, of every node that loses SLOW_FROM or more; both arguments hold
+    the least of the last few samples of each node. Without peers nobody is slow: there is nowhere better.
 
     That the faulty one differs from its peers, and that the difference persists, is Minder's idea (NSDI 2025).
     """
-    kept = _others_median(withheld)
-    late = _late(serves_s or {}) | _late({"": answers_s})
+    kept, late = _others_median(withheld), _late(times_s)
     found = {}
     for node in withheld.keys() & kept.keys():
         drag = 1.0 - (1.0 - withheld[node]) / max(1.0 - kept[node], LEAST_SPEED)
@@ -78,16 +109,15 @@ def drags(
     return found
 
 
-def _late(answers_s: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[float, str]]:
-    """By revision, `""` for the node's own server."""
+def _late(times_s: Mapping[Work, Mapping[str, float]]) -> dict[str, tuple[float, str]]:
+    """Of what each node is latest with."""
     found: dict[str, tuple[float, str]] = {}
-    for revision, of_nodes in answers_s.items():
-        others = _others_median(of_nodes)
-        for node, answer_s in of_nodes.items():
-            if node in others and answer_s >= LATE_S and answer_s >= LATE_RATIO * others[node]:
-                who, peers = (f"calls of {revision} take", "on its peers") if revision else _OF_SERVER
-                words = f"{who} {answer_s:.2g} s, {peers} {others[node]:.2g} s"
-                found[node] = max(found.get(node, (0.0, "")), (1.0 - others[node] / answer_s, words))
+    for (kind, name), of_nodes in times_s.items():
+        late, others = _LATE[kind], _others_median(of_nodes)
+        for node, its in of_nodes.items():
+            if node in others and its >= late.least_s and its >= late.ratio * others[node]:
+                words = late.words.format(name=name, its=its, others=others[node])
+                found[node] = max(found.get(node, (0.0, "")), (1.0 - others[node] / its, words))
     return found
 
 

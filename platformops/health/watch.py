@@ -28,7 +28,7 @@ from platformops.health.signs import (
     NETWORK_SURPRISE,
     first_opinion,
 )
-from platformops.health.slowness import Slowness, drags, is_pressed, withheld_ratio
+from platformops.health.slowness import Kind, Slowness, Work, drags, is_pressed, withheld_ratio
 from platformops.health.wire import RayletState, Report, Stopped
 
 PERSISTENT = 3
@@ -68,9 +68,8 @@ class _Heard:
     log: GammaPoissonRate = field(default_factory=_an_hourly_rate)
     fsync: RobustEwma = field(default_factory=RobustEwma)
     withheld: deque[float] = field(default_factory=lambda: deque(maxlen=PERSISTENT))
-    answers_s: deque[float] = field(default_factory=lambda: deque(maxlen=PERSISTENT))
-    serves_s: dict[str, deque[float]] = field(default_factory=dict)
-    """Of its replicas, by revision."""
+    times_s: dict[Work, deque[float]] = field(default_factory=dict)
+    """What it takes for each kind of work, in the last few rounds."""
     slow: Slowness | None = None
 
 
@@ -138,17 +137,15 @@ class Watch:
             if heard is not None:
                 heard.stopped = ()
 
-    def hear_serving(self, medians_s: Mapping[str, Mapping[str, float]]) -> None:
-        """Revision -> node -> median seconds of its calls in the last few seconds; said every few seconds."""
+    def hear_work(self, kind: Kind, times_s: Mapping[str, Mapping[str, float]]) -> None:
+        """Name -> node -> seconds that work of this kind takes there now; said every few seconds."""
         for node, heard in self._nodes.items():
-            if heard is not None and is_pressed(heard.readings):
-                heard.serves_s = {}  # what wants the processors explains it, and is no fault of the node
-            elif heard is not None:
-                now_s = {revision: of_nodes[node] for revision, of_nodes in medians_s.items() if node in of_nodes}
-                last = {r: heard.serves_s.get(r, deque[float](maxlen=PERSISTENT)) for r in now_s}
-                for revision, samples in last.items():
-                    samples.append(now_s[revision])
-                heard.serves_s = last
+            if heard is None:
+                continue
+            heard.times_s = {work: samples for work, samples in heard.times_s.items() if work[0] is not kind} | (
+                # What wants the processors explains it, and is no fault of the node.
+                {} if is_pressed(heard.readings) else _lengthened(heard.times_s, kind, node, times_s)
+            )
 
     def hear_channel(self, node: str, answer: ChannelAnswer, now: float) -> None:
         self._liveness.hear_channel(node, answer, now_s=now)
@@ -235,24 +232,33 @@ class Watch:
 
     def _find_slow(self, living: Mapping[str, _Heard], now: float) -> None:
         for heard in living.values():
-            heard.answers_s.append(heard.readings.get(vitals.RAYLET_ANSWER) or 0.0)
-        found = drags(
-            {n: min(heard.withheld) for n, heard in living.items() if len(heard.withheld) == PERSISTENT},
-            {n: min(heard.answers_s) for n, heard in living.items() if len(heard.answers_s) == PERSISTENT},
-            _served(living),
-        )
+            answers_s = heard.times_s.setdefault((Kind.SERVER, ""), deque(maxlen=PERSISTENT))
+            answers_s.append(heard.readings.get(vitals.RAYLET_ANSWER) or 0.0)
+        withheld = {n: min(heard.withheld) for n, heard in living.items() if len(heard.withheld) == PERSISTENT}
+        found = drags(withheld, _lasting(living))
         for node, heard in living.items():
             since = heard.slow.since if heard.slow else now
             heard.slow = Slowness(found[node][0], since, found[node][1]) if node in found else None
 
 
-def _served(living: Mapping[str, _Heard]) -> Mapping[str, Mapping[str, float]]:
-    """The least of the last few medians, by revision and node."""
-    found: dict[str, dict[str, float]] = {}
+def _lengthened(
+    before: Mapping[Work, deque[float]], kind: Kind, node: str, times_s: Mapping[str, Mapping[str, float]]
+) -> dict[Work, deque[float]]:
+    """The samples of one node and kind with those of now; of what is not told any more there is none."""
+    return {
+        (kind, name): deque([*before.get((kind, name), ()), of_nodes[node]], maxlen=PERSISTENT)
+        for name, of_nodes in times_s.items()
+        if node in of_nodes
+    }
+
+
+def _lasting(living: Mapping[str, _Heard]) -> Mapping[Work, Mapping[str, float]]:
+    """The least of the last few samples, by work and node."""
+    found: dict[Work, dict[str, float]] = {}
     for node, heard in living.items():
-        for revision, samples in heard.serves_s.items():
+        for work, samples in heard.times_s.items():
             if len(samples) == PERSISTENT:
-                found.setdefault(revision, {})[node] = min(samples)
+                found.setdefault(work, {})[node] = min(samples)
     return found
 
 

@@ -20,7 +20,8 @@ from ray.experimental import internal_kv
 from platformops.clock import Clock
 from platformops.health.nodes import Gang
 from platformops.on_ray.avoiding import hazards_per_s
-from platformops.on_ray.pulse import beats_in
+from platformops.on_ray.pulse import beats_in, rank_of
+from platformops.on_ray.step_pace import StepPace, slowest_by_node
 from platformops.on_ray.stuck import Beat, Section
 from platformops.scheduler.interval import is_worth_changing
 from platformops.scheduler.records import Job
@@ -59,8 +60,11 @@ class Account:
     uses: Mapping[str, float] = field(default_factory=dict)
     """Resource -> amount, of all ranks."""
 
-    def gang(self) -> Gang:
-        return Gang(self.slots, self.unsaved_s, self.checkpoint_s)
+    steps_s: Mapping[str, float] = field(default_factory=dict)
+    """Node -> what the slowest of its ranks takes for its own part of a step."""
+
+    def gang(self, name: str, node: str) -> Gang:
+        return Gang(self.slots, self.unsaved_s, self.checkpoint_s, name, self.steps_s.get(node))
 
 
 def account_of(beats: Sequence[Beat], *, number: int, unsaved_s: float) -> Account | None:
@@ -93,6 +97,7 @@ class GangTeller:
         self._job, self._folder, self._clock = job, folder, clock
         self._saved, self._saved_at = "", clock.monotonic()
         self._number, self._asked_at = 0, clock.now()
+        self._pace = StepPace()
         self._hazard_per_s = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="gang")
@@ -110,7 +115,9 @@ class GangTeller:
             internal_kv._internal_kv_del(_key(self._job), namespace=NAMESPACE)
 
     def look(self) -> None:
-        beats = list(beats_in(self._folder).values())
+        by_rank = {rank_of(file): beat for file, beat in beats_in(self._folder).items()}
+        beats = list(by_rank.values())
+        self._pace.look(by_rank)
         saved = max((beat.saved for beat in beats), default="")
         if saved != self._saved:
             self._saved, self._saved_at = saved, self._clock.monotonic()
@@ -120,7 +127,8 @@ class GangTeller:
             self._saved_at = self._clock.monotonic()  # before the first beat there is nothing to lose
             _put(_key(self._job), _nothing_yet(self._job, self._number))
             return
-        _put(_key(self._job), replace(account, team=self._job.team, uses=self._job.uses))
+        steps_s = slowest_by_node(self._pace.work_s, by_rank)
+        _put(_key(self._job), replace(account, team=self._job.team, uses=self._job.uses, steps_s=steps_s))
         self._tell_hazard(account.nodes)
         asked_at = max((at for node, at in asked().items() if node in account.nodes), default=0.0)
         if asked_at > self._asked_at:
@@ -151,8 +159,8 @@ class GangReader:
 
     def by_node(self) -> Mapping[str, Gang]:
         """Where several train on one node, the one that would lose most."""
-        found = sorted(self.living().values(), key=lambda a: a.slots * a.unsaved_s)
-        return {node: account.gang() for account in found for node in account.nodes}
+        found = sorted(self.living().items(), key=lambda told: told[1].slots * told[1].unsaved_s)
+        return {node: account.gang(name, node) for name, account in found for node in account.nodes}
 
     def living(self) -> Mapping[str, Account]:
         """By the name of the job; of a driver that died, for STALE_S after the first look."""

@@ -50,6 +50,7 @@ class Pulse:
         groups = before.groups + 1 if before else 1
         self._beat = Beat(this_owner(), 0, Section.SETUP, None, groups=groups, node=node)
         self._section, self._since, self._sent_at = Section.SETUP, clock.monotonic(), 0.0
+        self._ready_at: float | None = None
         self._send()
 
     @property
@@ -77,11 +78,18 @@ class Pulse:
         now = self._clock.monotonic()
         self._durations.add(self._section, now - self._since)
         if self._section is Section.STEP:
-            self._beat = replace(self._beat, steps=self._beat.steps + 1)
+            own_s = (self._ready_at or now) - self._since
+            self._beat = replace(self._beat, steps=self._beat.steps + 1, worked_s=self._beat.worked_s + own_s)
+        self._ready_at = None
         self._section, self._since = section, now
         # A section that may last longer than the last one said must be known at once, any other at the next beat.
         if now - self._sent_at >= BEAT_S or self._durations.limit_s(section) > (self._beat.limit_s or 0.0):
             self._send()
+
+    def ready(self) -> None:
+        """A part of this rank's gradients is there, and waits for those of the others: the last of a step ends its own
+        part of it. From any thread."""
+        self._ready_at = self._clock.monotonic()
 
     def resumed(self, checkpoint: str) -> None:
         self._beat = replace(self._beat, resumed=checkpoint)

@@ -53,6 +53,8 @@ class Beat:
     """Seconds since the epoch, for people and measurements; never compared with another machine's."""
     steps: int = 0
     """Done by this process."""
+    worked_s: float = 0.0
+    """What it took for its own part of them, without waiting for other ranks."""
     resumed: str = ""
     """Name of the checkpoint that this process went on from; empty for none."""
     saved: str = ""

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,6 +36,8 @@ from platformops.store.records import Json, JsonObject
 
 if TYPE_CHECKING:
     import torch
+    from torch._C._distributed_c10d import GradBucket
+    from torch.distributed import ProcessGroup
 
 REPORT_EVERY_S = 2.0
 PARITY_ROWS = 64
@@ -113,7 +116,7 @@ def _train(order: TrainingOrder, world: World, pulse: Pulse) -> None:
         clock=SystemClock(),
         device="cuda" if order.use_gpu else "cpu",
         world=world,
-        wrap=_data_parallel if world.size > 1 else None,
+        wrap=partial(_data_parallel, pulse) if world.size > 1 else None,
         resume=resume,
         save_checkpoint=saver.save,
         on_epoch=reporter.epoch,
@@ -162,10 +165,23 @@ def _agreed(resume: Path | None, world: World) -> Path | None:
     return Path(chosen[0]) if chosen[0] else None
 
 
-def _data_parallel(model: torch.nn.Module) -> torch.nn.Module:
+def _data_parallel(pulse: Pulse, model: torch.nn.Module) -> torch.nn.Module:
+    """The model with averaged gradients; on processors `pulse` learns when this rank's own part of a step is done. A
+    GPU is given its work long before it does it, so that there the whole step counts."""
     from torch.nn.parallel import DistributedDataParallel
 
-    return DistributedDataParallel(model)
+    parallel = DistributedDataParallel(model)
+    if not next(model.parameters()).is_cuda:
+        # A lambda, since torch compares the annotations of a hook with its own types.
+        parallel.register_comm_hook(pulse, lambda pulse, bucket: _averaged(parallel.process_group, pulse, bucket))
+    return parallel
+
+
+def _averaged(group: ProcessGroup, pulse: Pulse, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
+    from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+
+    pulse.ready()
+    return allreduce_hook(group, bucket)
 
 
 class _Reporter:

@@ -19,7 +19,9 @@ def test_a_gang_tells_its_nodes_and_what_all_of_it_would_lose():
     beats = [replace(BEAT, longest_s={"checkpoint": 0.4}), replace(BEAT, node="n2"), BEAT]
     account = account_of(beats, number=5, unsaved_s=12.34)
     assert account.nodes == ("n1", "n2")
-    assert account.gang() == Gang(slots=3, unsaved_s=12.3, checkpoint_s=0.4)
+    assert account.gang("digits", "n1") == Gang(slots=3, unsaved_s=12.3, checkpoint_s=0.4, name="digits")
+    paced = replace(account, steps_s={"n2": 0.5})
+    assert [paced.gang("digits", node).step_s for node in account.nodes] == [None, 0.5]
 
 
 def test_before_the_first_checkpoint_its_cost_is_assumed_and_an_ended_gang_tells_nothing():

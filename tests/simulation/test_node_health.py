@@ -222,6 +222,34 @@ def test_a_training_is_moved_off_a_node_that_stays_slow_for_minutes():
     assert any("slow for longer than a move of its work costs" in d.reason for d in explain(world.store, "n2"))
 
 
+def ranks(world, **steps_s):
+    """A training with a rank on each of these nodes, by what its own part of a step takes there."""
+    for node, step_s in steps_s.items():
+        train_on(world, node, slots=len(steps_s), name="digits", step_s=step_s)
+
+
+def test_a_node_whose_rank_holds_up_the_others_is_weighed_down_and_then_left_by_its_training():
+    world = FleetWorld(4)
+    ranks(world, n1=0.2, n2=0.7, n3=0.21)
+    assert world.until(lambda: world.fleet.suspects == ("n2",)) < 40.0
+    assert "its part of a step of digits takes 0.7 s, elsewhere 0.21 s" in explain(world.store, "n2")[-1].reason
+    world.until(lambda: world.fleet.done("drain"), limit_s=900.0)
+    assert world.told("n1") == world.told("n3") == []
+
+
+@pytest.mark.parametrize("stall", [0.95, 0.0], ids=["a hog wants its processors", "once"])
+def test_a_rank_that_is_late_for_another_reason_or_once_is_no_sign_against_its_node(stall):
+    world = FleetWorld(4)
+    world.fleet["n2"].readings |= {CPU_STALL: stall}
+    for _ in range(6):
+        ranks(world, n1=0.2, n2=0.7, n3=0.21)
+        world.run(5 if stall == 0.0 else 30)
+        ranks(world, n1=0.2, n2=0.7 if stall else 0.2, n3=0.21)
+        world.run(20)
+    assert world.told("n2") == []
+    assert world.fleet.suspects == ()
+
+
 def test_nodes_about_which_there_is_nothing_new_are_judged_in_turn_and_told_of_all_the_same():
     world = FleetWorld(12)
     views = {n: world.controller._watch.view(n, world.clock.now()) for n in world.fleet.machines}
