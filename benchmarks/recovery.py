@@ -4,7 +4,7 @@
 
 `killed_ratio_to_raw`: the worker gets SIGKILL, interleaved with the same kill of raw Ray Train. `hang_s`: its own code
 never returns, which raw Ray never notices. `checkpoints_lost`: acknowledged as durable, and gone after a kill 0 to 2 s
-later. The full form also loses the GCS and everything at once under requests, and stops raw Ray's worker.
+later. The full form also loses the gateway, the GCS and everything at once under requests, and stops raw Ray's worker.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ TARGETS: dict[str, float] = {
     "killed_ratio_to_raw": 0.6,
     "stopped_ratio_to_raw": 0.6,
     "hang_s": 25.0,
+    "gateway_refused_s": 2.0,
     "checkpoints_lost": 0,
     "gcs_failed_requests": 0,
     "gcs_training_gap_s": 3.0,

@@ -1,4 +1,4 @@
-"""What clients and a training see when the GCS dies, and when everything does: on a platform of its own, under load."""
+"""What clients and a training see when gateway, GCS or everything dies: on a platform of its own, under load."""
 
 from __future__ import annotations
 
@@ -28,6 +28,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 OPTIONS = ("search.trials=1", "search.epochs=1", "train.epochs=4", "gates.accuracy='>= 0.5'")
 CLIENTS = 4
 WATCHED_S = 10.0
+GATEWAY_KILLS = 5
 PATIENCE_S = 180.0
 
 
@@ -37,6 +38,7 @@ class Load:
     def __init__(self, endpoint: str, key: str, sample: Path) -> None:
         self.answers: list[tuple[float, float, int]] = []
         """(asked at, answered at, status), 0 for no answer."""
+        self.port = httpx.URL(endpoint).port
         self._ended = threading.Event()
         headers = {"Authorization": f"Bearer {key}", "Content-Type": "image/png"}
         for _ in range(CLIENTS):
@@ -78,15 +80,32 @@ def platform() -> Iterator[tuple[Home, Load]]:
 
 
 def lose_servers() -> dict[str, float]:
-    """Requests that fail and the longest pause of a training when the GCS dies; seconds to serve after a power cut."""
+    """Seconds without an answer when the gateway dies; requests that fail and the longest pause of a training when the
+    GCS does; seconds to serve after a power cut."""
     with platform() as (home, load):
+        refused_s = [_lose_gateway(load) for _ in range(GATEWAY_KILLS)]
         failed, asked, gap_s = _lose_gcs(home, load)
         return {
+            "gateway_refused_s": round(max(refused_s), 2),
             "gcs_failed_requests": failed,
             "gcs_requests": asked,
             "gcs_training_gap_s": round(gap_s, 2),
             "power_cut_s": round(_lose_everything(home, load), 1),
         }
+
+
+def _lose_gateway(load: Load) -> float:
+    """Seconds from the kill of the process that listens to the first right answer that was asked for afterwards."""
+    listening = [
+        c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == load.port
+    ]
+    began = time.monotonic()
+    psutil.Process(listening[0].pid).kill()
+    while not (right := [answered for _, answered, status in load.since(began) if status == 200]):
+        assert time.monotonic() - began < PATIENCE_S, "nothing is served again"
+        time.sleep(0.01)
+    time.sleep(WATCHED_S)  # so that the next one finds everything at rest
+    return right[0] - began
 
 
 def _lose_gcs(home: Home, load: Load) -> tuple[int, int, float]:
