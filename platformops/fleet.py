@@ -38,6 +38,7 @@ from platformops.health.nodes import (
     policy_from,
     steps_of,
     strictest,
+    waits_for,
     wish_from,
 )
 from platformops.health.records import ChannelAnswer, LivenessVerdict
@@ -308,6 +309,7 @@ class FleetController:
             "is_head": member.is_head,
             "is_vital": member.is_vital,
             "is_draining": member.is_draining,
+            "waits_for": waits_for(member),
             "is_drill": bool(record.drill),
             "is_cordoned": is_cordoned,
             "wish": wished.wish.value,

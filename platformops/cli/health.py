@@ -106,7 +106,7 @@ def _state(row: JsonObject) -> str:
     if row["liveness"] not in ("alive", "dead"):
         said.append(str(row["liveness"]))
     if row["is_draining"]:
-        said.append("draining")
+        said.append(f"draining ({waits})" if (waits := row.get("waits_for")) else "draining")
     elif row["is_cordoned"]:
         said.append(f"cordoned by {row['wished_by'] or 'the platform'}")
     return ", ".join(dict.fromkeys(said))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
@@ -43,6 +44,8 @@ class Member:
     is_home: bool = False
     """The controller runs there."""
     is_draining: bool = False
+    held_by: tuple[str, ...] = ()
+    """What still runs on a node that is draining, and so keeps it from ending."""
     has_ended_well: bool = False
     """Dead, and by nobody's fault: stopped by a person, or drained."""
     cpus: float = 0.0
@@ -55,6 +58,20 @@ class Member:
     def is_vital(self) -> bool:
         """Taking it out would take the cluster or its controller with it: that is the keeper's to repair."""
         return self.is_head or self.is_home
+
+
+def waits_for(member: Member) -> str:
+    """Why a node that is draining has not ended yet; empty for any other."""
+    if not member.is_draining or not member.is_alive:
+        return ""
+    used = member.cpus - member.free_cpus
+    held = [f"{used:g} of its CPUs are in use"] if used > 0.0 else []
+    if member.held_by:
+        counts = sorted(Counter(member.held_by).items())
+        held.append(", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts))
+    return (
+        f"waits for what runs there: {'; '.join(held)}" if held else "nothing runs there any more: it is about to end"
+    )
 
 
 class Wish(Enum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -80,7 +80,8 @@ class RayHands:
             raise ClusterError(f"Ray does not tell its nodes: {error}") from error
         home = ray.get_runtime_context().get_node_id()
         members = [_member(n, free.get(n["NodeID"], {}), n["NodeID"] in draining, n["NodeID"] == home) for n in nodes]
-        members = [replace(m, gang=gangs.get(m.id)) for m in members]
+        held_by = _held_by(draining) if draining else {}
+        members = [replace(m, gang=gangs.get(m.id), held_by=held_by.get(m.id, ())) for m in members]
         return members, {n["NodeID"]: (n["NodeManagerAddress"], n["NodeManagerPort"]) for n in nodes if n["Alive"]}
 
     def waiting(self) -> Sequence[JsonObject]:
@@ -139,6 +140,16 @@ def _member(node: Mapping[str, Any], free: Mapping[str, float], is_draining: boo
         free_cpus=free.get("CPU", 0.0),
         drill=(node.get("Labels") or {}).get(DRILL_LABEL, ""),
     )
+
+
+def _held_by(nodes: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+    """The classes of the actors that live on these nodes, one an actor."""
+    found: dict[str, tuple[str, ...]] = {}
+    for actor in ray_state.actor_table(None, actor_state_name="ALIVE").values():
+        node = actor["Address"]["NodeID"]
+        if node in nodes:
+            found[node] = (*found.get(node, ()), actor["ActorClassName"])
+    return found
 
 
 def _unregister(node: str, reason: str) -> None:

@@ -397,6 +397,22 @@ def test_a_person_cordons_and_uncordons_and_drains():
     assert world.fleet.done("drain") == [("drain", "n1")]
 
 
+def test_a_draining_node_says_what_it_waits_for():
+    world = FleetWorld(3)
+    world.wish("n1", Wish.DRAINED)
+    world.until(lambda: world.fleet.done("drain"), limit_s=3.0)
+    machine = world.fleet["n1"]
+    machine.member = replace(machine.member, free_cpus=1.5, held_by=("Replica", "Trainer", "Replica"))
+    world.run(5)
+    row = next(r for r in world.status()["nodes"] if r["id"] == "n1")
+    assert row["waits_for"] == "waits for what runs there: 2.5 of its CPUs are in use; Replica (2), Trainer"
+    machine.member = replace(machine.member, free_cpus=4.0, held_by=())
+    world.run(5)
+    row, other = (next(r for r in world.status()["nodes"] if r["id"] == n) for n in ("n1", "n2"))
+    assert "about to end" in row["waits_for"]
+    assert other["waits_for"] == ""
+
+
 def test_the_only_node_is_never_avoided():
     world = FleetWorld(1)
     world.wish("n0", Wish.CORDONED)
