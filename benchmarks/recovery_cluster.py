@@ -28,7 +28,9 @@ PROJECT = Path(__file__).resolve().parents[1]
 OPTIONS = ("search.trials=1", "search.epochs=1", "train.epochs=4", "gates.accuracy='>= 0.5'")
 CLIENTS = 4
 WATCHED_S = 10.0
-GATEWAY_KILLS = 5
+GATEWAY, GATEWAY_KILLS = "GatewayProcess", 5
+AGAIN_S = 0.2
+"""Before a client that got no answer asks again."""
 PATIENCE_S = 180.0
 
 
@@ -57,7 +59,7 @@ class Load:
                 with contextlib.suppress(httpx.TransportError):
                     status = client.post(endpoint, content=image).status_code
                 self.answers.append((asked, time.monotonic(), status))
-                time.sleep(0.02)
+                time.sleep(0.02 if status else AGAIN_S)
 
 
 @contextlib.contextmanager
@@ -83,10 +85,11 @@ def lose_servers() -> dict[str, float]:
     """Seconds without an answer when the gateway dies; requests that fail and the longest pause of a training when the
     GCS does; seconds to serve after a power cut."""
     with platform() as (home, load):
-        refused_s = [_lose_gateway(load) for _ in range(GATEWAY_KILLS)]
+        refused_s, waited_s = zip(*(_lose_gateway(load) for _ in range(GATEWAY_KILLS)), strict=True)
         failed, asked, gap_s = _lose_gcs(home, load)
         return {
             "gateway_refused_s": round(max(refused_s), 2),
+            "gateway_waited_s": round(max(waited_s), 2),
             "gcs_failed_requests": failed,
             "gcs_requests": asked,
             "gcs_training_gap_s": round(gap_s, 2),
@@ -94,18 +97,19 @@ def lose_servers() -> dict[str, float]:
         }
 
 
-def _lose_gateway(load: Load) -> float:
-    """Seconds from the kill of the process that listens to the first right answer that was asked for afterwards."""
-    listening = [
-        c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == load.port
-    ]
+def _lose_gateway(load: Load) -> tuple[float, float]:
+    """Seconds from the kill of the process that listens to the last request that got no answer, and to the first
+    answer."""
+    listens = [c for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == load.port]
+    (gateway,) = [p for c in listens if GATEWAY in " ".join((p := psutil.Process(c.pid)).cmdline())]
     began = time.monotonic()
-    psutil.Process(listening[0].pid).kill()
+    gateway.kill()
     while not (right := [answered for _, answered, status in load.since(began) if status == 200]):
         assert time.monotonic() - began < PATIENCE_S, "nothing is served again"
         time.sleep(0.01)
     time.sleep(WATCHED_S)  # so that the next one finds everything at rest
-    return right[0] - began
+    refused = [answered for _, answered, status in load.answers if answered >= began and status != 200]
+    return max(refused, default=began) - began, right[0] - began
 
 
 def _lose_gcs(home: Home, load: Load) -> tuple[int, int, float]:

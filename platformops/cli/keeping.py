@@ -12,6 +12,7 @@ from types import FrameType
 from platformops.cli import settings
 from platformops.cli.cluster import CLUSTER_LOCK, one_at_a_time
 from platformops.clock import SystemClock
+from platformops.keeper.doors import Doors
 from platformops.keeper.errands import TAKEN_UP
 from platformops.keeper.loop import LOG_FILE, keep
 from platformops.keeper.process import only_one
@@ -34,7 +35,8 @@ def main() -> int:
         alone = partial(one_at_a_time, where, CLUSTER_LOCK)
         machine = KeptCluster(where, store, clock, dict(os.environ), alone)
         try:
-            keep(machine, store, clock, where.logs / LOG_FILE, is_ended=ended.is_set)
+            with Doors(where.root, clock):
+                keep(machine, store, clock, where.logs / LOG_FILE, is_ended=ended.is_set)
         finally:
             machine.end_resumed()
     return 0

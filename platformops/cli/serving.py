@@ -15,10 +15,11 @@ from platformops.cli.running import Session
 from platformops.cli.status import SILENT_AFTER_S
 from platformops.delivery.systems import controller_status
 from platformops.errors import ClusterError
+from platformops.keeper.doors import is_held
 from platformops.pipeline.records import Progress
 from platformops.security.key_file import read_key_file
 
-STAGE = "serving"
+STAGE, LOOPBACK = "serving", "127.0.0.1"
 HEALTH_TIMEOUT_S = 2.0
 READY_TIMEOUT_S = 180.0
 """Replicas of a large model load for a minute, after the cluster was started anew."""
@@ -50,7 +51,8 @@ def _started(s: Session, port: int) -> str:
     from platformops.on_ray.session import attach
 
     attach()
-    address = start_gateway(Settings(s.where, port=port if _is_free(port) else 0, traces=settings.traces()))
+    is_ours = _is_free(port) or is_held(s.where.root, (LOOPBACK, port))
+    address = start_gateway(Settings(s.where, LOOPBACK, port if is_ours else 0, traces=settings.traces()))
     s.store.put(GATEWAY, {"endpoint": address}, expect=None)
     start_controller(s.where)
     return address
@@ -89,7 +91,7 @@ def _is_free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((LOOPBACK, port))
         except OSError:
             return False
     return True

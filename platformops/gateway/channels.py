@@ -9,7 +9,7 @@ from typing import cast
 
 from platformops.gateway.call import Origin, ReplicaDied, Row
 from platformops.gateway.frames import Answered, Asked, Failed, Frame, FrameBroken, Leaving, Reader, encoded
-from platformops.gateway.listener import is_same_user
+from platformops.security.peers import is_same_user
 
 Told = tuple[Origin, list[Row]]
 MOST_CALLS = 2

@@ -7,30 +7,21 @@ random bits, and both ends ask the kernel who the other one is.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import socket
-import struct
 import sys
 from collections.abc import Awaitable, Callable
 from typing import cast
 
 from platformops.gateway.call import Origin, Row
 from platformops.gateway.frames import Answered, Asked, Failed, FrameBroken, Leaving, Reader, encoded
+from platformops.security.peers import is_same_user
 
 Answering = Callable[[list[bytes], int], Awaitable[tuple[Origin, list[Row]]]]
 """Items and how many more wait behind them -> where that was done, and one row an item."""
 BACKLOG = 64
 LAST_CALLS_S = 0.05
 """Between the last word to the gateways and the last look for calls that had left by then."""
-CREDENTIALS = struct.Struct("3i")
-"""Process, user and group, as `SO_PEERCRED` tells them (unix(7))."""
-
-
-def is_same_user(connection: socket.socket) -> bool:
-    """Whether the process at the other end is one of this user's."""
-    raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
-    return bool(CREDENTIALS.unpack(raw)[1] == os.getuid())
 
 
 class Listener:

@@ -69,9 +69,7 @@ def waits_for(member: Member) -> str:
     if member.held_by:
         counts = sorted(Counter(member.held_by).items())
         held.append(", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts))
-    return (
-        f"waits for what runs there: {'; '.join(held)}" if held else "nothing runs there: about to end"
-    )
+    return f"waits for what runs there: {'; '.join(held)}" if held else "nothing runs there: about to end"
 
 
 class Wish(Enum):

@@ -20,6 +20,7 @@ from platformops.gateway.protocol import HttpLimits
 from platformops.gateway.server import BACKLOG, bind
 from platformops.gateway.trace_context import Traces
 from platformops.home import Home
+from platformops.keeper import doors
 from platformops.on_ray.actors import ask, running, stop
 from platformops.on_ray.priority import go_first
 from platformops.on_ray.session import NAMESPACE, on_this_machine
@@ -46,12 +47,15 @@ class Settings:
 
 
 class GatewayProcess:
-    """What runs in the actor. It listens before it has loaded what answers: clients wait for that second, unrefused."""
+    """What runs in the actor. It listens before it has loaded what answers, and where a keeper has its socket too, even
+    while it does not run: clients wait for those seconds, unrefused."""
 
     def __init__(self, settings: Settings) -> None:
         go_first()
-        self._bound = bind(settings.host, settings.port)
+        held = doors.take(settings.home.root, (settings.host, settings.port))
+        self._bound = held or bind(settings.host, settings.port)
         self._bound.listen(BACKLOG)
+        doors.offer(settings.home.root, self._bound)
         from platformops.on_ray.gateway_server import GatewayServer
 
         self._server = GatewayServer(settings, self._bound)
@@ -91,7 +95,8 @@ def start_gateway(settings: Settings) -> str:
     from platformops.on_ray.serving import start_serve
 
     start_serve()
-    settings = replace(settings, port=_free_port(settings.host, settings.port))
+    if not doors.is_held(settings.home.root, (settings.host, settings.port)):
+        settings = replace(settings, port=_free_port(settings.host, settings.port))
     actor = ray.remote(GatewayProcess).options(
         name=NAME,
         namespace=NAMESPACE,

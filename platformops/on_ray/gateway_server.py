@@ -27,6 +27,7 @@ from platformops.gateway.call import Origin
 from platformops.gateway.inputs import Inputs
 from platformops.gateway.served import renew
 from platformops.gateway.server import HttpServer
+from platformops.keeper import doors
 from platformops.on_ray.calls import ReplicaCalls
 from platformops.on_ray.gateway import CALL_TIMEOUT_S, Settings
 from platformops.on_ray.metrics import platform_readings
@@ -48,7 +49,7 @@ class GatewayServer:
     """Two threads around one `Gateway`: one answers on `bound`, one reads the store."""
 
     def __init__(self, settings: Settings, bound: socket.socket) -> None:
-        self._bound = bound
+        self._bound, self._root = bound, settings.home.root
         self._clock = SystemClock()
         self._read_at = float("-inf")
         self._lock = threading.Lock()
@@ -75,12 +76,10 @@ class GatewayServer:
         # What is loaded stays: collections need not look through it for as long as the gateway lives.
         gc.collect()
         gc.freeze()
-        self._threads = [
-            threading.Thread(target=self._serve, name="http", daemon=True),
-            threading.Thread(target=self._refresh_always, name="refresh", daemon=True),
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._serving = threading.Thread(target=self._serve, name="http", daemon=True)
+        self._refreshing = threading.Thread(target=self._refresh_always, name="refresh", daemon=True)
+        self._serving.start()
+        self._refreshing.start()
 
     def refresh(self) -> None:
         """Systems, routes, keys and replicas as they are now; what cannot be read now stays as it was."""
@@ -129,24 +128,26 @@ class GatewayServer:
     def stop(self) -> None:
         """Every accepted request has been answered on return."""
         self._stopped.set()
+        self._refreshing.join(timeout=CALL_TIMEOUT_S)  # which would offer the socket to the keeper again
+        doors.release(self._root, self._bound)
         self._gateway.is_draining = True
         self._server.stop()
-        for thread in self._threads:
-            thread.join(timeout=CALL_TIMEOUT_S)
+        self._serving.join(timeout=CALL_TIMEOUT_S)
         self._log.close()
         if self._tracing:
             self._tracing.close()
 
     def _serve(self) -> None:
-        uvloop.run(self._serving())
+        uvloop.run(self._served())
 
-    async def _serving(self) -> None:
+    async def _served(self) -> None:
         self._calls.begin()
         await self._server.serve(self._bound)
 
     def _refresh_always(self) -> None:
         while not self._stopped.wait(OUTAGE_REFRESH_S if self._calls.has_outage else REFRESH_S):
             self.refresh()
+            doors.offer(self._root, self._bound)
             self._log.flush()
             if self._tracing:
                 self._tracing.flush()

@@ -11,11 +11,11 @@ import uvloop
 from hypothesis import given
 from hypothesis import strategies as st
 
-from platformops.gateway import listener
 from platformops.gateway.call import Origin, ReplicaDied
 from platformops.gateway.channels import MOST_CALLS, STALE_S, Channel, Channels, ReplicaFailed
 from platformops.gateway.frames import Answered, Asked, Failed, FrameBroken, Leaving, Reader, encoded
 from platformops.gateway.listener import Listener
+from platformops.security import peers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="their names are in Linux's abstract namespace")
 ORIGIN = Origin("node", "replica", 12, (0.1, 0.2, 0.3), 0.4)
@@ -258,7 +258,7 @@ def test_another_user_of_the_machine_is_not_let_in(run):
 def test_a_gateway_tells_nothing_to_a_listener_of_another_user(run, monkeypatch):
     async def go():
         async with house(Replica()) as (_, replica):
-            monkeypatch.setattr(listener.os, "getuid", lambda: 65534)
+            monkeypatch.setattr(peers.os, "getuid", lambda: 65534)
             channels = Channels()
             channels.learn(replica.listener.name)
             await settle(lambda: not channels._opening)
