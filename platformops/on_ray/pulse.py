@@ -35,11 +35,6 @@ def stack_file(folder: Path, rank: int) -> Path:
     return folder / f"rank-{rank}.stack"
 
 
-def spare_file(folder: Path, rank: int) -> Path:
-    """What process is to be started in reserve for this rank."""
-    return folder / f"rank-{rank}.spare"
-
-
 class Pulse:
     """Enter a section when it begins; beats go out by themselves. One thread, one rank."""
 

@@ -6,10 +6,7 @@ runtime environment to the next actor that wants one, and can be asked to start 
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ray
@@ -37,49 +34,22 @@ def import_all() -> None:
         training_worker.import_all()
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """A process like the one that says this of itself."""
-
-    node: str
-    job: str
-    runtime_env: str
-
-
-def like_this_one() -> Wanted:
-    context = ray.get_runtime_context()
-    return Wanted(context.get_node_id(), context.get_job_id(), context.get_runtime_env_string())
-
-
-def ask_for(wanted: Wanted) -> bool:
-    """Has the raylet of that node start such a process, to be taken by whatever replaces the one like it.
+def ask_for_one() -> bool:
+    """Has the raylet of this node start a process like this one, to be taken by whatever replaces it.
 
     False when the raylet does not: recovery is slower then, and right all the same.
     """
     from ray._private.grpc_utils import init_grpc_channel
 
-    node = next((n for n in ray.nodes() if n["NodeID"] == wanted.node and n["Alive"]), None)
+    context = ray.get_runtime_context()
+    node = next((n for n in ray.nodes() if n["NodeID"] == context.get_node_id()), None)
     if node is None:
         return False
     channel = init_grpc_channel(f"{node['NodeManagerAddress']}:{node['NodeManagerPort']}")
     try:
-        return _ask(channel, wanted.job, wanted.runtime_env)
+        return _ask(channel, context.get_job_id(), context.get_runtime_env_string())
     finally:
         channel.close()
-
-
-def tell(file: Path, wanted: Wanted) -> None:
-    """For a watcher, which cannot ask a worker that does not move any more; `take` gives it once."""
-    file.write_text(json.dumps(asdict(wanted)), encoding="utf-8")
-
-
-def take(file: Path) -> Wanted | None:
-    """What was told there, unless somebody has asked for it already: one in reserve is enough."""
-    with suppress(OSError, ValueError, TypeError):
-        wanted = Wanted(**json.loads(file.read_text(encoding="utf-8")))
-        file.unlink()
-        return wanted
-    return None
 
 
 def _ask(channel: grpc.Channel, job_id: str, runtime_env: str) -> bool:

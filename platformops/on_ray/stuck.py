@@ -20,8 +20,6 @@ UNKNOWN_LIMIT_S = 600.0
 """Of a section that nobody has seen end yet, such as the first start of a model that compiles itself, or the export of
 a large one on a busy machine: a worker that is killed in it would begin it again."""
 REMEMBERED = 512
-SUSPECT_RATIO = 0.5
-"""Of its limit: a worker that is quiet for so long may have to be replaced."""
 STOPPED_S = 2.0
 """A process held still by a signal for so long will not come back by itself; the kernel says so, no missed answer."""
 WORST_GAP_S = 1.0
@@ -115,10 +113,6 @@ class Watched:
     quiet_s: float = 0.0
     """Since the last new beat, as far as the watcher itself was awake."""
     stopped_s: float = 0.0
-
-    def is_suspect(self, beat: Beat) -> bool:
-        """Whether it is worth preparing for the end of this worker, which is not decided yet."""
-        return beat.limit_s is not None and self.quiet_s >= SUSPECT_RATIO * beat.limit_s
 
 
 def watch(

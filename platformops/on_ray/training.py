@@ -22,13 +22,12 @@ from ray.experimental import internal_kv
 from platformops.apps.prepared import PreparedDataset, open_prepared
 from platformops.clock import SystemClock
 from platformops.errors import PlatformError, StageFailed
-from platformops.on_ray import spares
 from platformops.on_ray.gang_line import RayLine
 from platformops.on_ray.gang_places import gang, node_views, wait_for_room
 from platformops.on_ray.gangs import GangTeller
 from platformops.on_ray.keeping_off import KeepOff
 from platformops.on_ray.layout import Layout, training_layout
-from platformops.on_ray.pulse import beats_in, rank_of, spare_file
+from platformops.on_ray.pulse import beats_in, rank_of
 from platformops.on_ray.session import capacities
 from platformops.on_ray.spares import HOOK
 from platformops.on_ray.step_pace import StepPace
@@ -96,8 +95,7 @@ def train(
     )
     os.environ.update(ENVIRONMENT)
     try:
-        beats = Path(order.beats)
-        watch = StuckWatch(beats, SystemClock(), partial(_tell_ended, progress), partial(_prepare_spare, beats))
+        watch = StuckWatch(Path(order.beats), SystemClock(), partial(_tell_ended, progress))
         with _News(order.news_key, Path(order.beats), progress), watch, GangTeller(job, Path(order.beats), clock):
             _fit_on_cluster(order, layout, settings.max_failures, scratch / "ray", f"{name}-{time.time_ns()}")
     except StageFailed:
@@ -117,12 +115,6 @@ def _tell_ended(progress: Tell, said: str, stack: str) -> None:
     progress(None, said)
     if stack:
         print(stack, flush=True)  # what a stage prints is in the log of its run
-
-
-def _prepare_spare(beats: Path, rank: int) -> None:
-    """A process in reserve for a rank that has gone quiet: should it have to be ended, the next one has started."""
-    if (wanted := spares.take(spare_file(beats, rank))) is not None:
-        threading.Thread(target=spares.ask_for, args=(wanted,), name="spare", daemon=True).start()
 
 
 def layout_for(dataset: PreparedDataset, settings: TrainSpec) -> Layout:

@@ -29,7 +29,7 @@ from platformops.on_ray.cadence import Cadence
 from platformops.on_ray.checkpoints import make_room, newest_verified, write_checkpoint
 from platformops.on_ray.gangs import hazard_file, request_file
 from platformops.on_ray.priority import give_way
-from platformops.on_ray.pulse import Pulse, spare_file
+from platformops.on_ray.pulse import Pulse
 from platformops.on_ray.stuck import Section
 from platformops.spec.types import TrainSpec
 from platformops.store.records import Json, JsonObject
@@ -107,9 +107,7 @@ def _train(order: TrainingOrder, world: World, pulse: Pulse) -> None:
     resume = _agreed(resume, world)
     pulse.resumed(resume.name if resume else "")
     saver = _Saver(Path(order.checkpoints), Path(order.beats), world, pulse)
-    spare = spare_file(Path(order.beats), world.rank)
-    spares.tell(spare, spares.like_this_one())
-    reporter = _Reporter(order.news_key, world, damaged, spare)
+    reporter = _Reporter(order.news_key, world, damaged)
     fitted = fit(
         app,
         dataset,
@@ -189,8 +187,8 @@ def _averaged(group: ProcessGroup, pulse: Pulse, bucket: GradBucket) -> torch.fu
 class _Reporter:
     """Tells the driver and Ray Train how far this rank is, seldom enough to cost nothing."""
 
-    def __init__(self, news_key: str, world: World, damaged: tuple[str, ...], spare: Path) -> None:
-        self._key, self._world, self._damaged, self._spare = news_key, world, damaged, spare
+    def __init__(self, news_key: str, world: World, damaged: tuple[str, ...]) -> None:
+        self._key, self._world, self._damaged = news_key, world, damaged
         self._reported_at = time.monotonic()
         self._checked_at = time.monotonic()
         self._has_spare = False
@@ -209,8 +207,7 @@ class _Reporter:
         """A process in reserve beside every rank, once training has shown that it takes long enough."""
         if not self._has_spare and spares.is_worth_it(report.elapsed_s, report.progress_ratio):
             self._has_spare = True
-            if (wanted := spares.take(self._spare)) is not None:
-                threading.Thread(target=spares.ask_for, args=(wanted,), name="spare", daemon=True).start()
+            threading.Thread(target=spares.ask_for_one, name="spare", daemon=True).start()
 
     def preempted(self) -> bool:
         """True when Ray says that a node of this training is going away."""

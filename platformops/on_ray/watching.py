@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 
 from platformops.clock import Clock
-from platformops.on_ray.pulse import beats_in, rank_of
+from platformops.on_ray.pulse import beats_in
 from platformops.on_ray.stuck import Beat, Watched, condemned, watch
 from platformops.pipeline.process import is_alive, is_stopped, waited_for_processor_s
 
@@ -31,15 +31,8 @@ class StuckWatch:
     Workers of other machines end themselves: see `pulse`.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        clock: Clock,
-        tell: Callable[[str, str], None],
-        prepare: Callable[[int], None] = lambda rank: None,
-    ) -> None:
-        """`prepare` gets the rank of a worker that may have to be replaced soon, once a silence."""
-        self._folder, self._clock, self._tell, self._prepare = folder, clock, tell, prepare
+    def __init__(self, folder: Path, clock: Clock, tell: Callable[[str, str], None]) -> None:
+        self._folder, self._clock, self._tell = folder, clock, tell
         self._watched: dict[Path, Watched] = {}
         self._waited_s: dict[Path, float] = {}
         self._looked_at = clock.monotonic()
@@ -69,8 +62,6 @@ class StuckWatch:
                 self._watched[path], reasons[path] = watch(
                     before, beat, is_stopped=path in stopped, elapsed_s=elapsed_s, starved_s=starved_s
                 )
-                if self._watched[path].is_suspect(beat) and not before.is_suspect(beat):
-                    self._prepare(rank_of(path))
         quiet = condemned({path: (beats[path], why) for path, why in reasons.items() if path not in stopped})
         for path in (*quiet, *(path for path in sorted(stopped) if reasons.get(path))):
             if is_alive(beats[path].owner):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from platformops.on_ray.spares import Wanted, is_worth_it, take, tell
+from platformops.on_ray.spares import is_worth_it
 
 
 @pytest.mark.parametrize(
@@ -18,17 +18,3 @@ from platformops.on_ray.spares import Wanted, is_worth_it, take, tell
 )
 def test_only_a_training_with_minutes_before_it_gets_a_spare(elapsed_s, progress_ratio, is_worth):
     assert is_worth_it(elapsed_s, progress_ratio) is is_worth
-
-
-def test_what_is_wanted_in_reserve_is_asked_for_by_one_of_those_who_may(tmp_path):
-    wanted = Wanted("node", "job", '{"env_vars": {"A": "1"}}')
-    tell(tmp_path / "rank-0.spare", wanted)
-    assert take(tmp_path / "rank-0.spare") == wanted
-    assert take(tmp_path / "rank-0.spare") is None
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"node": "n"}'])
-def test_what_cannot_be_read_is_nothing(tmp_path, text):
-    (tmp_path / "spare").write_text(text)
-    assert take(tmp_path / "spare") is None
-    assert take(tmp_path / "none") is None

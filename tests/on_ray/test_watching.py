@@ -90,15 +90,3 @@ def test_a_process_that_has_the_id_of_a_dead_worker_is_not_ended(tmp_path, hangi
     path.write_text(json.dumps(beat))
     assert looked(tmp_path, seconds=600) == []
     assert hanging.poll() is None
-
-
-def test_before_it_is_ended_a_worker_that_is_quiet_gets_a_successor_prepared_once(tmp_path, hanging):
-    prepared, clock = [], ManualClock()
-    watch = StuckWatch(tmp_path, clock, lambda *said: prepared.append("ended"), prepared.append)
-    limit_s = beat_from(beat_file(tmp_path, 0).read_text()).limit_s
-    for half_seconds in range(2 * int(limit_s) + 4):
-        clock.sleep(0.5)
-        watch.look()
-        if half_seconds == int(limit_s) - 4:
-            assert prepared == []
-    assert prepared == [0, "ended"]
