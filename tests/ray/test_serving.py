@@ -14,9 +14,11 @@ import httpx
 import psutil
 import pytest
 
+from platformops.clock import SystemClock
 from platformops.delivery.records import RevisionState as S
 from platformops.delivery.records import Route
 from platformops.errors import ClusterError, StoreConflict
+from platformops.keeper.doors import Doors, is_held
 from tests.faults.processes import command_of
 from tests.ray.serving_kit import Place, await_true, png, publish_model, remove_revisions
 
@@ -240,11 +242,25 @@ def test_more_items_in_flight_than_one_replica_holds_bring_a_second_one(live):
     serving.remove_revision(elastic.name)
 
 
-def test_a_killed_gateway_comes_back_on_its_port_with_systems_routes_and_keys(live):
-    place, _, address = live
+def kill_gateway(address):
     port = int(address.rpartition(":")[2])
     pid = next(c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port)
     os.kill(pid, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+
+
+def test_while_a_killed_gateway_is_away_clients_wait_for_it_where_a_keeper_has_its_socket_too(live):
+    place, _, address = live
+    host, port = address.removeprefix("http://").split(":")
+    with Doors(place.home.root, SystemClock()):
+        await_true(lambda: is_held(place.home.root, (host, int(port))))
+        kill_gateway(address)
+        assert ask(place, address).status_code == 200, "a request that comes now is not refused"
+
+
+def test_a_killed_gateway_comes_back_on_its_port_with_systems_routes_and_keys(live):
+    place, _, address = live
+    kill_gateway(address)
 
     def answered():
         with contextlib.suppress(httpx.TransportError):
