@@ -170,7 +170,7 @@ def _cluster_of(home: Home) -> tuple[str, str]:
     finally:
         store.close()
     assert found is not None
-    os.environ["RAY_AUTH_TOKEN_PATH"] = str(home.root / ".ray" / "auth_token")
+    os.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(home.root / ".ray" / "auth_token")}
     return found.address, found.temp_dir
 
 
