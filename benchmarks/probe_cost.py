@@ -54,6 +54,13 @@ class Controller:
         return came
 
 
+class Idle:
+    """A worker that has nothing to do."""
+
+    def ready(self) -> bool:
+        return True
+
+
 def probe_process() -> psutil.Process:
     """The one that this cluster's server started."""
     home = os.environ["RAY_AUTH_TOKEN_PATH"]
@@ -66,7 +73,7 @@ def probe_process() -> psutil.Process:
 
 def cpu_s(process: psutil.Process) -> float:
     times = process.cpu_times()
-    return times.user + times.system + times.children_user + times.children_system
+    return float(times.user + times.system + times.children_user + times.children_system)
 
 
 def measure(beats: int) -> dict[str, float]:
@@ -74,12 +81,7 @@ def measure(beats: int) -> dict[str, float]:
 
     from platformops.on_ray.probing import begin_probe
 
-    @ray.remote(num_cpus=0)
-    class Idle:
-        def ready(self) -> bool:
-            return True
-
-    idle = [Idle.remote() for _ in range(WORKERS)]
+    idle = [ray.remote(Idle).options(num_cpus=0).remote() for _ in range(WORKERS)]
     ray.get([actor.ready.remote() for actor in idle])
     (node,) = ray.nodes()
     controller, server = Controller(), (node["NodeManagerAddress"], node["NodeManagerPort"])

@@ -56,7 +56,6 @@ from platformops.health.sight import (
     Retire,
     Seen,
 )
-from platformops.health.slowness import Kind
 from platformops.health.watch import ROUND_S, Watch
 from platformops.health.wire import Order, Report
 from platformops.scheduler.records import Team
@@ -197,10 +196,12 @@ class FleetController:
         for node, answer in self._ports.answers():
             self._watch.hear_channel(node, answer, now)
         if (served := self._ports.serving()) is not None:
-            self._watch.hear_work(Kind.CALLS, served)
+            self._watch.hear_calls(served)
         if now - self._paced_at >= ROUND_S:
             self._paced_at = now
-            self._watch.hear_work(Kind.STEPS, steps_of(self._members.values()))
+            living = [m for m in self._members.values() if m.is_alive]
+            used = {m.id: 1.0 - m.free_cpus / m.cpus for m in living if m.cpus > 0.0}
+            self._watch.hear_steps(steps_of(living), used, now)
         ticked = self._watch.tick(now)
         for node in ticked.asks:
             self._ports.ask(node)

@@ -183,7 +183,11 @@ class BoundedProtocol(HttpToolsProtocol):
         self.book.busy(self.address, self)
         self.scope["extensions"] = {WHEN_GONE: self._when_gone}  # type: ignore[dict-item]
         self.scope["method"] = self.parser.get_method().decode("ascii")
-        self.scope["raw_path"] = httptools.parse_url(self.url).path
+        path = httptools.parse_url(self.url).path
+        if path is None:
+            self.refuse(MALFORMED)
+            return
+        self.scope["raw_path"] = path
         if (refused := self.shed(cast("Scope", self.scope))) is not None:
             self._end(*refused)
             return
@@ -213,10 +217,12 @@ class BoundedProtocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        if not self.is_refused:
-            self.body_due = None
-            self.transport.owes_body = False
-            super().on_message_complete()
+        if self.is_refused:
+            self.transport.finish()
+            return
+        self.body_due = None
+        self.transport.owes_body = False
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self.on_gone = None
@@ -245,6 +251,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def _end(self, reply: Reply, request_id: str) -> None:
         """The last answer of this connection; what of a body still comes is read by nobody."""
         self.is_refused = True
+        self.book.waits(self.address, self, self.loop.time())  # it makes room for a newcomer, should that be needed
         self.transport.owes_body = True
         self.transport.write(_reply_bytes(reply, request_id))
         self.transport.close()

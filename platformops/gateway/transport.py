@@ -37,6 +37,11 @@ class LingeringTransport(asyncio.Transport):
         self._inner.write_eof()
         self._inner.resume_reading()
 
+    def finish(self) -> None:
+        """All of the body has come: a connection that only lingers for it need not do so any longer."""
+        if self._end is not None and not self._inner.is_closing():
+            self._inner.close()
+
     def forget(self) -> None:
         """The connection is gone: no timer is left behind."""
         if self._end is not None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
+from typing import NamedTuple
 
 from platformops.health.calibration import Bin, Record
 from platformops.health.fold import Condition
@@ -20,6 +21,14 @@ GUARD, LEARNT = "health/guard", "health/learnt"
 POLICIES = "health/policy/"
 
 
+class Step(NamedTuple):
+    """A rank's own part of a step, without waiting for the others."""
+
+    number: int
+    """Of this measurement; another one has another number."""
+    seconds: float
+
+
 @dataclass(frozen=True, slots=True)
 class Gang:
     """A training that has a worker on the node: when that stops, all of it does."""
@@ -29,8 +38,10 @@ class Gang:
     unsaved_s: float
     checkpoint_s: float
     name: str = ""
-    step_s: float | None = None
-    """What this node's ranks take for their own part of a step, without waiting for the others; None while unknown."""
+    ranks: int = 0
+    """Of the gang, on this node."""
+    step: Step | None = None
+    """Of this node's slowest rank; None while unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,12 +93,17 @@ class Wish(Enum):
     """Back to work, whatever it did; once."""
 
 
-def steps_of(members: Iterable[Member]) -> Mapping[str, Mapping[str, float]]:
-    """Training -> node -> seconds of its ranks' own part of a step there, where that is known."""
-    found: dict[str, dict[str, float]] = {}
+def steps_of(members: Iterable[Member]) -> Mapping[str, Mapping[str, Step]]:
+    """Training, among nodes that can be compared -> node -> own part of a step there, where that is known.
+
+    Nodes with as many CPUs and as many of its ranks: one that carries more is no slower machine for that.
+    """
+    found: dict[str, dict[str, Step]] = {}
     for member in members:
-        if member.gang is not None and member.gang.step_s is not None:
-            found.setdefault(member.gang.name, {})[member.id] = member.gang.step_s
+        gang = member.gang
+        if gang is not None and gang.step is not None:
+            alike = f"{gang.name} ({gang.ranks} rank{'s' * (gang.ranks != 1)} on {member.cpus:g} CPUs)"
+            found.setdefault(alike, {})[member.id] = gang.step
     return found
 
 

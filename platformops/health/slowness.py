@@ -28,6 +28,8 @@ LEAST_SPEED = 0.01
 PRESSED_STALL, PRESSED_BUSY = 0.5, 0.9
 """Share of time in which some program waits for a processor; and that processors work, where the kernel says no
 more."""
+SHARED_STALL, SHARED_BUSY = 0.2, 0.2
+"""Who waits for a fifth of the time takes 1.25 times as long."""
 GPU_SLOWDOWN_RATIO = 0.5
 """A slowdown by its hardware divides a GPU's clock by two or more (NVML, clocks event reasons)."""
 
@@ -87,6 +89,13 @@ def is_pressed(readings: Mapping[str, float | None]) -> bool:
     """Whether programs wait for the node's processors."""
     stall, busy = readings.get(vitals.CPU_STALL), readings.get(vitals.CPU_BUSY) or 0.0
     return busy >= PRESSED_BUSY if stall is None else stall >= PRESSED_STALL
+
+
+def is_shared(readings: Mapping[str, float | None], used_ratio: float) -> bool:
+    """Whether others than those who have reserved `used_ratio` of the node's processors work on them, or wait for them
+    so much that a step could take STEP_RATIO as long for it; also where the kernel does not say who waits."""
+    stall, busy = readings.get(vitals.CPU_STALL), readings.get(vitals.CPU_BUSY)
+    return stall is None or busy is None or stall >= SHARED_STALL or busy >= used_ratio + SHARED_BUSY
 
 
 def drags(

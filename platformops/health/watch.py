@@ -17,6 +17,7 @@ from platformops.health.filter import Belief, at_rest, predict, update, within_h
 from platformops.health.fusion import FusedModel
 from platformops.health.hazard import DAY_S, failure_probability
 from platformops.health.liveness import Liveness, LivenessPolicy, LivenessTick
+from platformops.health.nodes import Step
 from platformops.health.records import ChannelAnswer, LivenessState, LivenessVerdict, Signal
 from platformops.health.risk import Risk, Term
 from platformops.health.signs import (
@@ -28,7 +29,7 @@ from platformops.health.signs import (
     NETWORK_SURPRISE,
     first_opinion,
 )
-from platformops.health.slowness import Kind, Slowness, Work, drags, is_pressed, withheld_ratio
+from platformops.health.slowness import Kind, Slowness, Work, drags, is_pressed, is_shared, withheld_ratio
 from platformops.health.wire import RayletState, Report, Stopped
 
 PERSISTENT = 3
@@ -41,6 +42,8 @@ CUT_PERIODS = 4.75
 QUIET_S = 5.0
 """Reports older than this say nothing of now."""
 ROUND_S = 5.0
+STEP_STALE_S = 60.0
+"""A measurement of steps that is older says nothing of now: their training validates, waits, or is gone."""
 
 
 def _an_hourly_rate() -> GammaPoissonRate:
@@ -70,7 +73,15 @@ class _Heard:
     withheld: deque[float] = field(default_factory=lambda: deque(maxlen=PERSISTENT))
     times_s: dict[Work, deque[float]] = field(default_factory=dict)
     """What it takes for each kind of work, in the last few rounds."""
+    steps: dict[Work, tuple[int, float]] = field(default_factory=dict)
+    """The number of the last measurement of each training's steps, and when it was told first."""
     slow: Slowness | None = None
+
+    def keep(self, kind: Kind, now_s: Mapping[Work, float], *, waiting: Sequence[Work] = ()) -> None:
+        """Lengthen the samples of this kind by those of now; of what is neither told nor `waiting` there are none."""
+        others = {work: samples for work, samples in self.times_s.items() if work[0] is not kind or work in waiting}
+        fresh = {work: deque([*self.times_s.get(work, ()), s], maxlen=PERSISTENT) for work, s in now_s.items()}
+        self.times_s = others | fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,15 +148,30 @@ class Watch:
             if heard is not None:
                 heard.stopped = ()
 
-    def hear_work(self, kind: Kind, times_s: Mapping[str, Mapping[str, float]]) -> None:
-        """Name -> node -> seconds that work of this kind takes there now; said every few seconds."""
+    def hear_calls(self, medians_s: Mapping[str, Mapping[str, float]]) -> None:
+        """Revision -> node -> median seconds of its calls in the last few seconds; said every few seconds."""
+        for node, heard in self._nodes.items():
+            if heard is not None:
+                now_s = {(Kind.CALLS, name): of_nodes[node] for name, of_nodes in medians_s.items() if node in of_nodes}
+                # What wants the processors explains it, and is no fault of the node.
+                heard.keep(Kind.CALLS, {} if is_pressed(heard.readings) else now_s)
+
+    def hear_steps(self, steps: Mapping[str, Mapping[str, Step]], used: Mapping[str, float], now: float) -> None:
+        """Training -> node -> its rank's own part of a step, a measurement that may be an old one; `used` is the share
+        of each node's processors that is reserved. Said every few seconds."""
         for node, heard in self._nodes.items():
             if heard is None:
                 continue
-            heard.times_s = {work: samples for work, samples in heard.times_s.items() if work[0] is not kind} | (
-                # What wants the processors explains it, and is no fault of the node.
-                {} if is_pressed(heard.readings) else _lengthened(heard.times_s, kind, node, times_s)
-            )
+            told = {} if is_shared(heard.readings, used.get(node, 0.0)) else {
+                (Kind.STEPS, name): of_nodes[node] for name, of_nodes in steps.items() if node in of_nodes
+            }  # fmt: skip
+            before = heard.steps
+            heard.steps = {
+                work: before[work] if work in before and before[work][0] == step.number else (step.number, now)
+                for work, step in told.items()
+            }
+            fresh = {work: step.seconds for work, step in told.items() if heard.steps[work][1] == now}
+            heard.keep(Kind.STEPS, fresh, waiting=[w for w, (_, at) in heard.steps.items() if now - at < STEP_STALE_S])
 
     def hear_channel(self, node: str, answer: ChannelAnswer, now: float) -> None:
         self._liveness.hear_channel(node, answer, now_s=now)
@@ -239,17 +265,6 @@ class Watch:
         for node, heard in living.items():
             since = heard.slow.since if heard.slow else now
             heard.slow = Slowness(found[node][0], since, found[node][1]) if node in found else None
-
-
-def _lengthened(
-    before: Mapping[Work, deque[float]], kind: Kind, node: str, times_s: Mapping[str, Mapping[str, float]]
-) -> dict[Work, deque[float]]:
-    """The samples of one node and kind with those of now; of what is not told any more there is none."""
-    return {
-        (kind, name): deque([*before.get((kind, name), ()), of_nodes[node]], maxlen=PERSISTENT)
-        for name, of_nodes in times_s.items()
-        if node in of_nodes
-    }
 
 
 def _lasting(living: Mapping[str, _Heard]) -> Mapping[Work, Mapping[str, float]]:

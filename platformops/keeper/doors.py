@@ -25,7 +25,7 @@ OFFER, TAKE, RELEASE = "offer", "take", "release"
 DONE, NONE = b"1", b"0"
 FORGET_S = 30.0
 """A socket that no gateway has offered for so long is closed: nobody comes back for those that wait at it."""
-TALK_S = 1.0
+TALK_S, TAKE_TRIES = 1.0, 8
 LOOK_S = 0.5
 MOST_BYTES = 512
 BACKLOG = 8
@@ -53,20 +53,26 @@ class Doors:
 
     def _run(self) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
-            try:
-                listening.bind(self._name)
-            except OSError:  # an earlier keeper is about to end, and the next one holds nothing yet: gateways do
-                return
+            while not self._has_name(listening):  # an earlier keeper is about to end
+                if self._ended.wait(LOOK_S):
+                    return
             listening.listen(BACKLOG)
             listening.settimeout(LOOK_S)
             while not self._ended.is_set():
-                with suppress(OSError, ValueError, KeyError):
+                with suppress(Exception):  # whatever one gateway says, the next one is answered
                     connection, _ = listening.accept()
                     with connection:
                         connection.settimeout(TALK_S)
                         self._answer(connection)
                 self._forget(before=self._clock.monotonic() - FORGET_S)
         self._forget(before=float("inf"))
+
+    def _has_name(self, listening: socket.socket) -> bool:
+        try:
+            listening.bind(self._name)
+        except OSError:
+            return False
+        return True
 
     def _answer(self, connection: socket.socket) -> None:
         if not is_same_user(connection):
@@ -110,8 +116,23 @@ def offer(root: Path, bound: socket.socket) -> bool:
 
 
 def take(root: Path, address: Address) -> socket.socket | None:
-    """The listening socket that the keeper of this home has for `address`, with all that waits at it."""
-    with suppress(OSError), _talking(root) as connection:
+    """The listening socket that the keeper of this home has for `address`, with all that waits at it.
+
+    A keeper that is slow is asked again: a second socket beside the one that it has would get half of the clients, and
+    the other half would wait for nobody.
+    """
+    for _ in range(TAKE_TRIES):
+        try:
+            return _taken(root, address)
+        except TimeoutError:
+            continue
+        except OSError:
+            return None
+    return None
+
+
+def _taken(root: Path, address: Address) -> socket.socket | None:
+    with _talking(root) as connection:
         connection.send(_request(TAKE, address))
         said, numbers, _, _ = socket.recv_fds(connection, 1, 1, socket.MSG_CMSG_CLOEXEC)
         taken = [socket.socket(fileno=number) for number in numbers]

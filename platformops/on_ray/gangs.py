@@ -18,7 +18,7 @@ import ray
 from ray.experimental import internal_kv
 
 from platformops.clock import Clock
-from platformops.health.nodes import Gang
+from platformops.health.nodes import Gang, Step
 from platformops.on_ray.avoiding import hazards_per_s
 from platformops.on_ray.pulse import beats_in, rank_of
 from platformops.on_ray.step_pace import StepPace, slowest_by_node
@@ -60,11 +60,12 @@ class Account:
     uses: Mapping[str, float] = field(default_factory=dict)
     """Resource -> amount, of all ranks."""
 
-    steps_s: Mapping[str, float] = field(default_factory=dict)
-    """Node -> what the slowest of its ranks takes for its own part of a step."""
+    paces: Mapping[str, tuple[int, Step]] = field(default_factory=dict)
+    """Node -> how many ranks it has, and the slowest one's own part of a step."""
 
     def gang(self, name: str, node: str) -> Gang:
-        return Gang(self.slots, self.unsaved_s, self.checkpoint_s, name, self.steps_s.get(node))
+        ranks, step = self.paces.get(node, (0, None))
+        return Gang(self.slots, self.unsaved_s, self.checkpoint_s, name, ranks, Step(*step) if step else None)
 
 
 def account_of(beats: Sequence[Beat], *, number: int, unsaved_s: float) -> Account | None:
@@ -127,8 +128,8 @@ class GangTeller:
             self._saved_at = self._clock.monotonic()  # before the first beat there is nothing to lose
             _put(_key(self._job), _nothing_yet(self._job, self._number))
             return
-        steps_s = slowest_by_node(self._pace.work_s, by_rank)
-        _put(_key(self._job), replace(account, team=self._job.team, uses=self._job.uses, steps_s=steps_s))
+        paces = slowest_by_node(self._pace.work, by_rank)
+        _put(_key(self._job), replace(account, team=self._job.team, uses=self._job.uses, paces=paces))
         self._tell_hazard(account.nodes)
         asked_at = max((at for node, at in asked().items() if node in account.nodes), default=0.0)
         if asked_at > self._asked_at:

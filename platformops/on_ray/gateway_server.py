@@ -38,7 +38,7 @@ from platformops.store.open import open_store
 if TYPE_CHECKING:
     from platformops.gateway.tracing import Tracing
 
-REFRESH_S = 1.0
+REFRESH_S = OFFER_S = 1.0
 OUTAGE_REFRESH_S = 0.2
 """While a revision has no replica: the moment in which it has one again is waited for."""
 READ_EVERY_S = 5.0
@@ -78,6 +78,8 @@ class GatewayServer:
         gc.freeze()
         self._serving = threading.Thread(target=self._serve, name="http", daemon=True)
         self._refreshing = threading.Thread(target=self._refresh_always, name="refresh", daemon=True)
+        self._offering = threading.Thread(target=self._offer_always, name="door", daemon=True)
+        self._offering.start()
         self._serving.start()
         self._refreshing.start()
 
@@ -128,11 +130,12 @@ class GatewayServer:
     def stop(self) -> None:
         """Every accepted request has been answered on return."""
         self._stopped.set()
-        self._refreshing.join(timeout=CALL_TIMEOUT_S)  # which would offer the socket to the keeper again
-        doors.release(self._root, self._bound)
         self._gateway.is_draining = True
+        self._offering.join(timeout=CALL_TIMEOUT_S)
+        doors.release(self._root, self._bound)
         self._server.stop()
         self._serving.join(timeout=CALL_TIMEOUT_S)
+        self._refreshing.join(timeout=CALL_TIMEOUT_S)
         self._log.close()
         if self._tracing:
             self._tracing.close()
@@ -144,10 +147,14 @@ class GatewayServer:
         self._calls.begin()
         await self._server.serve(self._bound)
 
+    def _offer_always(self) -> None:
+        """On a thread of its own, as the keeper lets go of a socket of which it hears nothing for long."""
+        while not self._stopped.wait(OFFER_S):
+            doors.offer(self._root, self._bound)
+
     def _refresh_always(self) -> None:
         while not self._stopped.wait(OUTAGE_REFRESH_S if self._calls.has_outage else REFRESH_S):
             self.refresh()
-            doors.offer(self._root, self._bound)
             self._log.flush()
             if self._tracing:
                 self._tracing.flush()

@@ -76,11 +76,11 @@ class RayHands:
         try:
             nodes, free, draining = ray.nodes(), available_resources_per_node(), ray_state.get_draining_nodes()
             gangs = self._gangs.by_node()
+            held_by = _held_by(draining) if draining else {}
         except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
             raise ClusterError(f"Ray does not tell its nodes: {error}") from error
         home = ray.get_runtime_context().get_node_id()
         members = [_member(n, free.get(n["NodeID"], {}), n["NodeID"] in draining, n["NodeID"] == home) for n in nodes]
-        held_by = _held_by(draining) if draining else {}
         members = [replace(m, gang=gangs.get(m.id), held_by=held_by.get(m.id, ())) for m in members]
         return members, {n["NodeID"]: (n["NodeManagerAddress"], n["NodeManagerPort"]) for n in nodes if n["Alive"]}
 

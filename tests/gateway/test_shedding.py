@@ -1,12 +1,14 @@
 """What the head of a request decides before a task is made of it, and that it decides it once."""
 
 import asyncio
+import socket
 
 import httpx
 import pytest
 
+from platformops.gateway.protocol import HttpLimits
 from platformops.gateway.request import HEAD
-from tests.gateway.door import system
+from tests.gateway.door import await_true, exchange_raw, served, statuses, system, works
 
 
 def scope_of(door, method="POST", path=b"/digits/predict", *, who="predict", length=b"5"):
@@ -112,3 +114,32 @@ def test_refusals_of_a_client_in_memory_are_the_same(door):
     (refused,) = judged(door, scope_of(door, length=b"2000"))
     response: httpx.Response = door.ask(content=b"x" * 2000)
     assert (response.status_code, response.json()["error"]["code"]) == (refused[0].status, refused[0].code)
+
+
+def test_a_target_without_a_path_is_malformed_and_no_fault_of_ours(door):
+    with served(door) as port:
+        sent = b"POST http://x HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx"
+        assert statuses(exchange_raw(port, sent)) == [400]
+    assert door.seen == []
+
+
+def test_connections_that_were_refused_make_room_for_newcomers(door):
+    with served(door, HttpLimits(max_connections=4, linger_s=30.0)) as port:
+        refused = [socket.create_connection(("127.0.0.1", port)) for _ in range(4)]
+        for connection in refused:  # without a key, and with a body of which one byte never comes
+            connection.sendall(b"POST /digits/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nx")
+            assert b" 401 " in connection.recv(65536)
+        assert works(door, port)
+        for connection in refused:
+            connection.close()
+
+
+def test_a_refused_connection_whose_body_has_come_is_closed_at_once(door):
+    with served(door, HttpLimits(linger_s=30.0)) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.settimeout(10.0)
+        connection.sendall(b"POST /digits/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
+        received = b""
+        while chunk := connection.recv(65536):
+            received += chunk
+        assert b" 401 " in received
+        await_true(lambda: door.server.num_connections == 0)

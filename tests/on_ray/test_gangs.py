@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from platformops.clock import ManualClock
-from platformops.health.nodes import Gang
+from platformops.health.nodes import Gang, Step
 from platformops.on_ray.cadence import Cadence
 from platformops.on_ray.gangs import FIRST_CHECKPOINT_S, account_of, request_file
 from platformops.on_ray.stuck import Beat, Section
@@ -20,8 +20,9 @@ def test_a_gang_tells_its_nodes_and_what_all_of_it_would_lose():
     account = account_of(beats, number=5, unsaved_s=12.34)
     assert account.nodes == ("n1", "n2")
     assert account.gang("digits", "n1") == Gang(slots=3, unsaved_s=12.3, checkpoint_s=0.4, name="digits")
-    paced = replace(account, steps_s={"n2": 0.5})
-    assert [paced.gang("digits", node).step_s for node in account.nodes] == [None, 0.5]
+    paced = replace(account, paces={"n2": (2, [7, 0.5])})  # as JSON brings it
+    assert [paced.gang("digits", node).step for node in account.nodes] == [None, Step(7, 0.5)]
+    assert paced.gang("digits", "n2").ranks == 2
 
 
 def test_before_the_first_checkpoint_its_cost_is_assumed_and_an_ended_gang_tells_nothing():

@@ -1,5 +1,6 @@
 """Step seconds of ranks by their heartbeats."""
 
+from platformops.health.nodes import Step
 from platformops.on_ray.step_pace import StepPace, slowest_by_node
 from platformops.on_ray.stuck import Beat, Section
 from platformops.pipeline.records import Owner
@@ -42,6 +43,6 @@ def test_what_a_rank_does_itself_is_told_apart_from_its_waiting_by_node():
     beats = {0: beat(10, 5.0, worked_s=1.0), 1: beat(10, 5.0, worked_s=2.0), 2: beat(10, 5.0, worked_s=4.5, node="n2")}
     pace.look(beats)
     assert pace.step_s == dict.fromkeys(range(3), 0.5)
-    assert slowest_by_node(pace.work_s, beats) == {"n1": 0.2, "n2": 0.45}
+    assert slowest_by_node(pace.work, beats) == {"n1": (2, Step(10, 0.2)), "n2": (1, Step(10, 0.45))}
     pace.look({2: beat(0, 9.0, pid=2, node="n3")})
-    assert slowest_by_node(pace.work_s, beats) == {"n1": 0.2}, "a new process says nothing yet"
+    assert slowest_by_node(pace.work, beats) == {"n1": (2, Step(10, 0.2))}, "a new process says nothing yet"
