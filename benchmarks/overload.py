@@ -272,14 +272,12 @@ def main() -> int:
     if hard != resource.RLIM_INFINITY and hard < SLOW + 100:
         print(f"{SLOW} connections need more open files than the {hard} that a process may have here")
         return 1
+    from benchmarks.verdict import told
+
     load = os.getloadavg()[0]
     figures = {name: round(figure, 2) for name, figure in measure(short=asked.short).items()}
     print(f"load {load:.1f} before, {os.getloadavg()[0]:.1f} after, on {os.cpu_count()} cores")
-    for name, figure in figures.items():
-        print(f"{name:32} {figure:10,.2f}" + (f"   at most {TARGETS[name]:g}" if name in TARGETS else ""))
-    passed = all(figures[name] <= most for name, most in TARGETS.items())
-    print(json.dumps({"name": "overload", "figures": figures, "targets": TARGETS, "passed": passed}))
-    return 0 if passed else 1
+    return told("overload", figures, TARGETS)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ hundred the second worst.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import socket
@@ -108,6 +107,7 @@ def main() -> int:
     parser.add_argument("--short", action="store_true")
     short = parser.parse_args().short
     from benchmarks.serving import cluster
+    from benchmarks.verdict import told
 
     root = Path(tempfile.mkdtemp(prefix="pb", dir="/tmp"))
     try:
@@ -116,11 +116,7 @@ def main() -> int:
     finally:
         shutil.rmtree(root, ignore_errors=True)
     print(f"load {os.getloadavg()[0]:.1f}, {os.cpu_count()} cores")
-    for name, figure in figures.items():
-        print(f"{name:<16}{figure:>10g}" + (f"   at most {TARGETS[name]:g}" if name in TARGETS else ""))
-    passed = all(figures[name] <= most for name, most in TARGETS.items())
-    print(json.dumps({"name": "probe_cost", "figures": figures, "targets": TARGETS, "passed": passed}))
-    return 0 if passed else 1
+    return told("probe_cost", figures, TARGETS)
 
 
 if __name__ == "__main__":

@@ -200,7 +200,7 @@ class FleetController:
         if now - self._paced_at >= ROUND_S:
             self._paced_at = now
             living = [m for m in self._members.values() if m.is_alive]
-            used = {m.id: 1.0 - m.free_cpus / m.cpus for m in living if m.cpus > 0.0}
+            used = {m.id: m.used_cpus / m.cpus for m in living if m.cpus > 0.0}
             self._watch.hear_steps(steps_of(living), used, now)
         ticked = self._watch.tick(now)
         for node in ticked.asks:

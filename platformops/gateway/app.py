@@ -141,7 +141,7 @@ class Gateway:
         routes.check_method(match.route, scope["method"])
         served = self._served(match.system, exchange) if match.system is not None else None
         head = Head(exchange, match.route.handler, identity, served)
-        if served is None or match.route.handler != "predict":
+        if match.route.handler != "predict":
             return head
         return replace(head, place=self._predicting.enter(head, headers, self.world))
 
@@ -202,7 +202,7 @@ class Gateway:
 
     async def _info(self, asked: Asked) -> Reply:
         route = self.world.routes.get(asked.served.system.name)
-        description = described(asked.served, dict(route.weights) if route else {})
+        description = described(asked.served, route.weights if route else {})
         return Reply(200, json.dumps(description).encode("ascii"))
 
     async def _predict(self, asked: Asked) -> Reply:

@@ -7,7 +7,7 @@ import json
 import re
 
 from platformops.errors import StoreError
-from platformops.gateway.replies import Refused, Reply
+from platformops.gateway.replies import RETRY_SOON, Refused, Reply
 from platformops.gateway.request import Asked, read_body
 from platformops.gateway.samples import Feedback, Samples
 
@@ -24,9 +24,7 @@ async def take(asked: Asked, system: str, samples: Samples) -> Reply:
     try:
         outcome = await asyncio.to_thread(samples.truth, system, request_id, label)
     except StoreError:
-        raise Refused(
-            503, "unavailable", "labels cannot be kept now; send it again", headers={b"retry-after": b"1"}
-        ) from None
+        raise Refused(503, "unavailable", "labels cannot be kept now; send it again", headers=RETRY_SOON) from None
     if outcome is Feedback.UNKNOWN:
         raise Refused(404, "unknown_request", "no such request was kept: only some are, and not for ever")
     if outcome is Feedback.CONTRADICTED:

@@ -14,7 +14,7 @@ from platformops.clock import Clock
 from platformops.delivery.ci.asked import AskedRun, Wanted
 from platformops.delivery.ci.asked_store import asked_put, forgotten, load_asked
 from platformops.errors import StoreConflict
-from platformops.gateway.replies import Refused, Reply, refusal
+from platformops.gateway.replies import RETRY_SOON, Refused, Reply, refusal
 from platformops.gateway.request import Asked, Head, Receive, Scope, Send, exchange_of, read_body, send_reply
 from platformops.security.audit import Audited, audit_put
 from platformops.security.webhooks import Forged, Genuine, verified
@@ -114,7 +114,7 @@ class Hooks:
             except StoreConflict:
                 continue
             return run
-        raise Refused(503, "busy", "too many deliveries at once", headers={b"retry-after": b"1"})
+        raise Refused(503, "busy", "too many deliveries at once", headers=RETRY_SOON)
 
     def _came_before(self, came: JsonObject) -> Refused:
         """With the run that the delivery led to, so that a sender who missed the first answer has it now."""

@@ -16,12 +16,12 @@ from platformops.gateway.canary import CANARY_SHARE, Canary, Door, label_of
 from platformops.gateway.evidence import Book, Copying, TimedCall
 from platformops.gateway.heads import Headers, check_length, header
 from platformops.gateway.replays import Replays, digest_of, idempotency_key
-from platformops.gateway.replies import Refused, Reply, predictions
+from platformops.gateway.replies import RETRY_SOON, Refused, Reply, predictions
 from platformops.gateway.request import CLIENT_CLOSED, Asked, Head, read_body
 from platformops.gateway.samples import Sample, Samples
 from platformops.gateway.served import Served, World
 from platformops.gateway.trace_context import Carried
-from platformops.gateway.ways import RETRY_SOON, Place, Way, way_of
+from platformops.gateway.ways import Place, Way, way_of
 
 QUEUE_FULL = "as many requests wait as this system allows"
 COPIES = "copies"

@@ -12,9 +12,7 @@ from enum import Enum
 
 from platformops.delivery.records import Route
 from platformops.gateway.call import Ready
-from platformops.gateway.replies import Refused, Reply
-
-SOON = {b"retry-after": b"1"}
+from platformops.gateway.replies import RETRY_SOON, Refused, Reply
 
 
 class Phase(Enum):
@@ -36,7 +34,7 @@ def liveness() -> Reply:
 def startup(phase: Phase) -> Reply:
     """Raises Refused (503) until systems and keys have been read."""
     if phase is Phase.STARTING:
-        raise Refused(503, "starting", "systems and keys have not been read yet", headers=SOON)
+        raise Refused(503, "starting", "systems and keys have not been read yet", headers=RETRY_SOON)
     return _ok("started")
 
 
@@ -44,17 +42,17 @@ def readiness(phase: Phase) -> Reply:
     """Raises Refused (503) while nothing new should be sent here."""
     startup(phase)
     if phase is Phase.DRAINING:
-        raise Refused(503, "draining", "this gateway is about to stop", headers=SOON)
+        raise Refused(503, "draining", "this gateway is about to stop", headers=RETRY_SOON)
     return _ok("ready")
 
 
 def system_readiness(route: Route | None, ready: Ready) -> Reply:
     """Replicas by revision; raises Refused (503) unless each revision that gets traffic has one that takes calls."""
     if route is None:
-        raise Refused(503, "not_ready", "this system has no revision that takes traffic yet", headers=SOON)
+        raise Refused(503, "not_ready", "this system has no revision that takes traffic yet", headers=RETRY_SOON)
     replicas = {revision: ready(revision) for revision, weight in route.weights.items() if weight > 0}
     if not all(replicas.values()):
-        raise Refused(503, "not_ready", "a revision of this system has no replica that takes calls", headers=SOON)
+        raise Refused(503, "not_ready", "a revision of this system has no replica that takes calls", headers=RETRY_SOON)
     return Reply(200, json.dumps({"status": "ready", "replicas": replicas}).encode("ascii"))
 
 

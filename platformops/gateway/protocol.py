@@ -18,7 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from platformops.gateway.connections import Connections
-from platformops.gateway.replies import Refused, Reply, headers_of, refusal
+from platformops.gateway.replies import RETRY_SOON, Refused, Reply, headers_of, refusal
 from platformops.gateway.request import WHEN_GONE, Scope
 from platformops.gateway.transport import LingeringTransport
 
@@ -27,7 +27,7 @@ TOO_LARGE_HEAD = Refused(431, "headers_too_large", "the headers are too large or
 MALFORMED = Refused(400, "bad_request", "this is not a well-formed HTTP request")
 UPGRADE = Refused(400, "upgrade_with_body", "send the request again without the Upgrade header")
 TOO_SLOW = Refused(408, "too_slow", "the request came too slowly")
-FULL = Refused(503, "too_many_connections", "too many connections are open", headers={b"retry-after": b"1"})
+FULL = Refused(503, "too_many_connections", "too many connections are open", headers=RETRY_SOON)
 
 
 Shed = Callable[[Scope], tuple[Reply, str] | None]
@@ -167,17 +167,13 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def _misframed(self) -> Refused | None:
         """Why it is not certain where the body ends, or what is in it, although the parser would go on."""
-        codings, has_length = [], False
-        for name, value in self.headers:
-            if name == b"transfer-encoding":
-                codings.append(value.lower())
-            elif name == b"content-length" and value != b"0":
-                has_length = True
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
         version = self.parser.get_http_version()
         if version not in ("1.0", "1.1") or (codings and (codings != [b"chunked"] or version == "1.0")):
             return MALFORMED
         # httptools takes all that follows an Upgrade for another protocol, also the body of this very request.
-        return UPGRADE if (codings or has_length) and self.parser.should_upgrade() else None
+        has_body = codings or any(name == b"content-length" and value != b"0" for name, value in self.headers)
+        return UPGRADE if has_body and self.parser.should_upgrade() else None
 
     def _start(self) -> None:
         self.book.busy(self.address, self)

@@ -10,6 +10,7 @@ from functools import lru_cache
 from platformops.gateway.call import Answer
 
 JSON_TYPE = b"application/json"
+RETRY_SOON = {b"retry-after": b"1"}
 
 
 class Refused(Exception):
@@ -96,5 +97,5 @@ def _refused_item(answer: Answer, index: int) -> Refused:
         answer.code,
         answer.message,
         field=f"images[{index}]" if is_about_the_item else None,
-        headers={b"retry-after": b"1"} if answer.status in (429, 503) else None,
+        headers=RETRY_SOON if answer.status in (429, 503) else None,
     )

@@ -8,12 +8,11 @@ from platformops.delivery.records import Route
 from platformops.gateway import router
 from platformops.gateway.batching import Lane
 from platformops.gateway.heads import Headers, header
-from platformops.gateway.replies import Refused
+from platformops.gateway.replies import RETRY_SOON, Refused
 from platformops.gateway.served import Served, World
 from platformops.security.keys import Identity
 
 MAX_REQUEST_KEY_BYTES = 256
-RETRY_SOON = {b"retry-after": b"1"}
 
 
 @dataclass(frozen=True, slots=True)

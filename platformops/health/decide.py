@@ -128,7 +128,7 @@ class _Turn:
 
     def stakes(self, member: Member) -> tuple[Workload, Prices]:
         """What runs on the node, by the processors that are reserved there, and what its absence costs."""
-        used = max(0.0, member.cpus - member.free_cpus)
+        used = max(0.0, member.used_cpus)
         has_room = any(free >= used and n != member.id for free, n in self._rooms) and not member.is_vital
         work = Workload(slots=round(used + 0.49), detection_s=5.0, restart_s=60.0, move_s=5.0, has_spare=has_room)
         if member.gang is not None:
@@ -305,7 +305,7 @@ class _Turn:
 
     def _fleet(self) -> Fleet:
         heard = sum(map(is_heard, self._seen.views.values()))
-        used = sum(m.cpus - m.free_cpus for n, m in self._seen.members.items() if n in self._living)
+        used = sum(m.used_cpus for n, m in self._seen.members.items() if n in self._living)
         largest = max((self._seen.members[n].cpus for n in self._living), default=1.0) or 1.0
         needed, budget = max(1, round(used / largest + 0.49)), self._seen.policy.budget_ratio
         return Fleet(len(self._living), len(self._usable), needed, heard, budget_ratio=budget)

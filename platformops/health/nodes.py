@@ -66,6 +66,11 @@ class Member:
     """Of which drill it is the node, started to be broken: it takes no work, no budget, and teaches nothing."""
 
     @property
+    def used_cpus(self) -> float:
+        """Reserved."""
+        return self.cpus - self.free_cpus
+
+    @property
     def is_vital(self) -> bool:
         """Taking it out would take the cluster or its controller with it: that is the keeper's to repair."""
         return self.is_head or self.is_home
@@ -75,8 +80,7 @@ def waits_for(member: Member) -> str:
     """Why a node that is draining has not ended yet; empty for any other."""
     if not member.is_draining or not member.is_alive:
         return ""
-    used = member.cpus - member.free_cpus
-    held = [f"{used:g} of its CPUs are in use"] if used > 0.0 else []
+    held = [f"{member.used_cpus:g} of its CPUs are in use"] if member.used_cpus > 0.0 else []
     if member.held_by:
         counts = sorted(Counter(member.held_by).items())
         held.append(", ".join(f"{name} ({count})" if count > 1 else name for name, count in counts))

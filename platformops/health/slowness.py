@@ -22,14 +22,14 @@ SLOW_FROM = 0.25
 LATE_S, LATE_RATIO = 0.1, 10.0
 """Ten times too many programs on a processor keep a process that sleeps most of the time waiting for 15 ms."""
 STEP_S, STEP_RATIO = 0.01, 1.5
-"""All ranks wait for the slowest in each step, so that less counts; of most trainings that straggle the steps are 1.1
-to 2 times as long ("Understanding Stragglers in Large Model Training", OSDI 2025)."""
+"""All ranks wait for the slowest in each step, so that less counts than of calls; machines that ought to be equal are
+not to the last third."""
 LEAST_SPEED = 0.01
 PRESSED_STALL, PRESSED_BUSY = 0.5, 0.9
 """Share of time in which some program waits for a processor; and that processors work, where the kernel says no
 more."""
 SHARED_STALL, SHARED_BUSY = 0.2, 0.2
-"""Who waits for a fifth of the time takes 1.25 times as long."""
+"""Who waits for a fifth of the time takes 1.25 times as long, and less than STEP_RATIO."""
 GPU_SLOWDOWN_RATIO = 0.5
 """A slowdown by its hardware divides a GPU's clock by two or more (NVML, clocks event reasons)."""
 

@@ -165,12 +165,11 @@ class Watch:
             told = {} if is_shared(heard.readings, used.get(node, 0.0)) else {
                 (Kind.STEPS, name): of_nodes[node] for name, of_nodes in steps.items() if node in of_nodes
             }  # fmt: skip
-            before = heard.steps
-            heard.steps = {
-                work: before[work] if work in before and before[work][0] == step.number else (step.number, now)
-                for work, step in told.items()
+            known = {
+                w: heard.steps[w] for w, step in told.items() if w in heard.steps and heard.steps[w][0] == step.number
             }
-            fresh = {work: step.seconds for work, step in told.items() if heard.steps[work][1] == now}
+            fresh = {work: step.seconds for work, step in told.items() if work not in known}
+            heard.steps = known | {work: (told[work].number, now) for work in fresh}
             heard.keep(Kind.STEPS, fresh, waiting=[w for w, (_, at) in heard.steps.items() if now - at < STEP_STALE_S])
 
     def hear_channel(self, node: str, answer: ChannelAnswer, now: float) -> None:

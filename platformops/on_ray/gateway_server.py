@@ -46,7 +46,7 @@ LOG_FILE = "gateway.jsonl"
 
 
 class GatewayServer:
-    """Two threads around one `Gateway`: one answers on `bound`, one reads the store."""
+    """Threads around one `Gateway`: one answers on `bound`, one reads the store, one offers `bound` to the keeper."""
 
     def __init__(self, settings: Settings, bound: socket.socket) -> None:
         self._bound, self._root = bound, settings.home.root
