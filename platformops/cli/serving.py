@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import urllib.request
 from pathlib import Path
 from urllib.error import URLError
@@ -15,7 +14,7 @@ from platformops.cli.running import Session
 from platformops.cli.status import SILENT_AFTER_S
 from platformops.delivery.systems import controller_status
 from platformops.errors import ClusterError
-from platformops.keeper.doors import is_held
+from platformops.home import Home
 from platformops.pipeline.records import Progress
 from platformops.security.key_file import read_key_file
 
@@ -51,8 +50,7 @@ def _started(s: Session, port: int) -> str:
     from platformops.on_ray.session import attach
 
     attach()
-    is_ours = _is_free(port) or is_held(s.where.root, (LOOPBACK, port))
-    address = start_gateway(Settings(s.where, LOOPBACK, port if is_ours else 0, traces=settings.traces()))
+    address = start_gateway(Settings(s.where, LOOPBACK, _port(s.where, port), traces=settings.traces()))
     s.store.put(GATEWAY, {"endpoint": address}, expect=None)
     start_controller(s.where)
     return address
@@ -87,14 +85,14 @@ def _is_ok(url: str, key: str | None = None) -> bool:
         return False
 
 
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-    return True
+def _port(where: Home, port: int) -> int:
+    """`port`, or 0 for any where somebody else has it."""
+    from platformops.on_ray.gateway import free_port
+
+    try:
+        return free_port(where, LOOPBACK, port)
+    except ClusterError:
+        return 0
 
 
 def _turns(s: Session) -> bool:

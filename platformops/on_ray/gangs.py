@@ -92,13 +92,14 @@ def _key(job: Job) -> bytes:
 
 
 class GangTeller:
-    """While it is entered, tells of the training whose ranks beat in `folder`, and hands it what is asked of it."""
+    """While it is entered, tells of the training whose ranks beat in `folder`, and hands it what is asked of it. Its
+    `pace` is looked at once a second, in a thread of its own."""
 
     def __init__(self, job: Job, folder: Path, clock: Clock) -> None:
         self._job, self._folder, self._clock = job, folder, clock
         self._saved, self._saved_at = "", clock.monotonic()
         self._number, self._asked_at = 0, clock.now()
-        self._pace = StepPace()
+        self.pace = StepPace()
         self._hazard_per_s = 0.0
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="gang")
@@ -118,7 +119,7 @@ class GangTeller:
     def look(self) -> None:
         by_rank = {rank_of(file): beat for file, beat in beats_in(self._folder).items()}
         beats = list(by_rank.values())
-        self._pace.look(by_rank)
+        self.pace.look(by_rank)
         saved = max((beat.saved for beat in beats), default="")
         if saved != self._saved:
             self._saved, self._saved_at = saved, self._clock.monotonic()
@@ -128,7 +129,7 @@ class GangTeller:
             self._saved_at = self._clock.monotonic()  # before the first beat there is nothing to lose
             _put(_key(self._job), _nothing_yet(self._job, self._number))
             return
-        paces = slowest_by_node(self._pace.work, by_rank)
+        paces = slowest_by_node(self.pace.work, by_rank)
         _put(_key(self._job), replace(account, team=self._job.team, uses=self._job.uses, paces=paces))
         self._tell_hazard(account.nodes)
         asked_at = max((at for node, at in asked().items() if node in account.nodes), default=0.0)

@@ -95,8 +95,7 @@ def start_gateway(settings: Settings) -> str:
     from platformops.on_ray.serving import start_serve
 
     start_serve()
-    if not doors.is_held(settings.home.root, (settings.host, settings.port)):
-        settings = replace(settings, port=_free_port(settings.host, settings.port))
+    settings = replace(settings, port=free_port(settings.home, settings.host, settings.port))
     actor = ray.remote(GatewayProcess).options(
         name=NAME,
         namespace=NAMESPACE,
@@ -150,11 +149,14 @@ def tallies() -> Sequence[Tallies]:
     return (ask(NAME, actor.tallies.remote(), CALL_TIMEOUT_S),) if actor is not None else ()
 
 
-def _free_port(host: str, port: int) -> int:
-    """`port`, or a free one for 0, fixed before the actor starts so that a restarted one comes back to it.
+def free_port(home: Home, host: str, port: int) -> int:
+    """`port`, or a free one for 0, fixed before the actor starts so that a restarted one comes back to it. Raises
+    ClusterError where somebody else listens there; the keeper of this home does so for this very gateway.
 
     Bound without SO_REUSEPORT: the gateway of another home would otherwise share the port, and its clients.
     """
+    if doors.is_held(home.root, (host, port)):
+        return port
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

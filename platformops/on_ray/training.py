@@ -27,7 +27,6 @@ from platformops.on_ray.gang_places import gang, node_views, wait_for_room
 from platformops.on_ray.gangs import GangTeller
 from platformops.on_ray.keeping_off import KeepOff
 from platformops.on_ray.layout import Layout, training_layout
-from platformops.on_ray.pulse import beats_in, rank_of
 from platformops.on_ray.session import capacities
 from platformops.on_ray.spares import HOOK
 from platformops.on_ray.step_pace import StepPace
@@ -96,7 +95,8 @@ def train(
     os.environ.update(ENVIRONMENT)
     try:
         watch = StuckWatch(Path(order.beats), SystemClock(), partial(_tell_ended, progress))
-        with _News(order.news_key, Path(order.beats), progress), watch, GangTeller(job, Path(order.beats), clock):
+        teller = GangTeller(job, Path(order.beats), clock)
+        with _News(order.news_key, teller.pace, progress), watch, teller:
             _fit_on_cluster(order, layout, settings.max_failures, scratch / "ray", f"{name}-{time.time_ns()}")
     except StageFailed:
         # A Train controller that was killed leaves its placement group held for as long as this job lives: the next
@@ -199,9 +199,8 @@ def _summary(output: Path) -> JsonObject:
 class _News:
     """Passes on, while training runs, what rank 0 last said, and how long the steps of each rank take."""
 
-    def __init__(self, key: str, beats: Path, progress: Tell) -> None:
-        self._key, self._beats, self._progress, self._ended = key, beats, progress, threading.Event()
-        self._pace = StepPace()
+    def __init__(self, key: str, pace: StepPace, progress: Tell) -> None:
+        self._key, self._pace, self._progress, self._ended = key, pace, progress, threading.Event()
         self._thread = threading.Thread(target=self._follow, daemon=True, name="training-news")
 
     def __enter__(self) -> None:
@@ -215,7 +214,6 @@ class _News:
     def _follow(self) -> None:
         last = b""
         while not self._ended.wait(0.5):
-            self._pace.look({rank_of(file): beat for file, beat in beats_in(self._beats).items()})
             news = internal_kv._internal_kv_get(self._key) or b""
             if news != last:
                 last = news
@@ -232,5 +230,5 @@ class _News:
             news["progress_ratio"],
             f"{message}, {news['images_per_s']:.0f} images/s{damaged}",
             **figures,
-            **{f"step_seconds.rank{rank}": step_s for rank, step_s in self._pace.step_s.items()},
+            **{f"step_seconds.rank{rank}": step_s for rank, step_s in dict(self._pace.step_s).items()},
         )

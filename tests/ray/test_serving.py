@@ -115,11 +115,12 @@ def test_deploying_what_runs_and_starting_the_gateway_again_change_nothing(live)
 
 
 def test_a_port_that_is_taken_is_refused_by_name(live):
-    from platformops.on_ray.gateway import _free_port
+    from platformops.on_ray.gateway import free_port
 
-    port = int(live[2].rpartition(":")[2])
+    place, _, address = live
+    port = int(address.rpartition(":")[2])
     with pytest.raises(ClusterError, match=f"cannot listen on 127.0.0.1:{port}"):
-        _free_port("127.0.0.1", port)
+        free_port(place.home, "127.0.0.1", port)
 
 
 def test_a_pushed_route_holds_at_once_and_an_older_one_is_refused(live):
