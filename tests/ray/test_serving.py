@@ -245,9 +245,16 @@ def test_more_items_in_flight_than_one_replica_holds_bring_a_second_one(live):
 
 def kill_gateway(address):
     port = int(address.rpartition(":")[2])
-    pid = next(c.pid for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN and c.laddr.port == port)
-    os.kill(pid, signal.SIGKILL)
-    psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
+    (gateway,) = (p for p in psutil.process_iter(["cmdline"]) if is_gateway(p, port))
+    gateway.kill()
+    psutil.wait_procs([gateway], timeout=10)
+
+
+def is_gateway(process, port):
+    """By name and socket: this very process may have the socket too."""
+    if "GatewayProcess" not in " ".join(process.info["cmdline"] or []):
+        return False
+    return any(c.status == psutil.CONN_LISTEN and c.laddr.port == port for c in process.net_connections("tcp"))
 
 
 def test_while_a_killed_gateway_is_away_clients_wait_for_it_where_a_keeper_has_its_socket_too(live):
