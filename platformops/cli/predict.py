@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import httpx
 
 CONNECT_S, ANSWER_S = 2.0, 30.0
+BACK_S = 20.0
+"""A gateway that died is started again within seconds; clients may wait for it at the socket that its keeper has."""
 MOST_IMAGE_BYTES = 64 * 1024 * 1024
 """The system's own limit is lower as a rule, and is said by the gateway."""
 SHOWN_CLASSES = 3
@@ -33,24 +35,27 @@ def predict(system: System, files: Files, endpoint: Endpoint = "", json_: AsJson
     from platformops.cli.output import print_json
     from platformops.spec.names import checked_name
 
-    url, key = _address(checked_name(system, "SYSTEM"), endpoint)
-    answers = list(asked(url, key, files))
+    url, key, is_kept = _address(checked_name(system, "SYSTEM"), endpoint)
+    answers = list(asked(url, key, files, is_kept=is_kept))
     if json_:
         print_json({"system": system, "predictions": answers})
     else:
         _print(answers)
 
 
-def _address(system: str, endpoint: str) -> tuple[str, str]:
-    """The URL to post to, and this user's key."""
+def _address(system: str, endpoint: str) -> tuple[str, str, bool]:
+    """The URL to post to, this user's key, and whether the keeper of this home keeps the gateway there."""
     from platformops.cli import settings
     from platformops.cli.endpoint import gateway_url
+    from platformops.keeper.doors import is_held
     from platformops.security.key_file import read_key_file
 
-    home = settings.home()
+    home, is_kept = settings.home(), False
     if not endpoint:
         with settings.opened_store(home) as store:
             endpoint = gateway_url(store) or ""
+        host, _, port = endpoint.rpartition("://")[2].rpartition(":")
+        is_kept = port.isdecimal() and is_held(home.root, (host.strip("[]"), int(port)))
     if not endpoint:
         raise ClusterError("no gateway runs here", remedy="start the system: platformops up SPEC")
     if not endpoint.startswith(("http://", "https://")):
@@ -58,11 +63,12 @@ def _address(system: str, endpoint: str) -> tuple[str, str]:
     key = read_key_file(home.keys / f"{system}.key")
     if key is None:
         raise UserError(f"there is no key for {system} in {home.keys}", remedy="`platformops up SPEC` makes one")
-    return f"{endpoint.rstrip('/')}/{system}/predict", key
+    return f"{endpoint.rstrip('/')}/{system}/predict", key, is_kept
 
 
-def asked(url: str, key: str, files: Sequence[Path]) -> Iterator[JsonObject]:
-    """The answer to each file in turn, with its `file`; raises ClusterError when nobody answers."""
+def asked(url: str, key: str, files: Sequence[Path], *, is_kept: bool = False) -> Iterator[JsonObject]:
+    """The answer to each file in turn, with its `file`; raises ClusterError when nobody answers. One that `is_kept` may
+    be away for some seconds."""
     import httpx
 
     contents = [(path, _image(path)) for path in files]
@@ -70,20 +76,23 @@ def asked(url: str, key: str, files: Sequence[Path]) -> Iterator[JsonObject]:
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/octet-stream"}
     # Proxy settings of the environment would carry the key off this machine.
     with httpx.Client(timeout=limits, headers=headers, trust_env=False) as client:
-        _greet(url)
+        _greet(url, is_kept=is_kept)
         for path, content in contents:
             yield {"file": str(path), **_answer(client, url, path, content)}
 
 
-def _greet(url: str) -> None:
+def _greet(url: str, *, is_kept: bool) -> None:
     """Asks without a key whether a gateway is there, so that a stranger gets neither the key nor half a minute."""
     import httpx
 
     try:
-        reply = httpx.get(url.rsplit("/", 2)[0] + "/healthz", timeout=CONNECT_S, trust_env=False)
+        timeout = httpx.Timeout(BACK_S if is_kept else CONNECT_S, connect=CONNECT_S)
+        reply = httpx.get(url.rsplit("/", 2)[0] + "/healthz", timeout=timeout, trust_env=False)
     except (httpx.ConnectError, httpx.ConnectTimeout) as error:
         raise ClusterError(f"{url}: nobody answers there: {error}", remedy="start it: platformops up SPEC") from None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
+        if is_kept:
+            raise ClusterError(f"{url}: the gateway died and is not back yet", remedy="platformops status") from None
         raise _stranger(url, str(error) or type(error).__name__) from None
     if reply.status_code != 200 or "json" not in reply.headers.get("content-type", ""):
         raise _stranger(url, f"/healthz says {reply.status_code}")

@@ -6,7 +6,10 @@ import threading
 
 import pytest
 
+from platformops.cli import predict
 from platformops.cli.endpoint import GATEWAY
+from platformops.clock import SystemClock
+from platformops.keeper.doors import Doors, offer
 from platformops.on_ray.cluster import free_port
 from platformops.security.key_file import write_key_file
 from platformops.store.open import open_store
@@ -144,6 +147,20 @@ def test_a_server_that_is_down_or_not_ours_exits_3(platformops, home, image, con
     assert says in answer.err
     assert f"127.0.0.1:{port}" in answer.err
     assert "po_secret" not in answer.err
+
+
+def test_a_gateway_that_died_is_waited_for_and_not_taken_for_a_stranger(live, platformops, home, image, monkeypatch):
+    store = open_store(f"sqlite:///{home / 'store.db'}")
+    monkeypatch.setattr(predict, "BACK_S", 0.5)
+    with Doors(home, SystemClock()), socket.create_server(("127.0.0.1", 0)) as bound:
+        while not offer(home, bound):
+            pass
+        host, port = bound.getsockname()
+        store.put(GATEWAY, {"endpoint": f"http://{host}:{port}"}, expect=None)
+        answer = platformops("predict", "digits", image)
+    store.close()
+    assert answer.code == 3
+    assert "the gateway died and is not back yet" in answer.err
 
 
 def test_tls_to_a_plain_port_exits_3(live, platformops, image, home):
