@@ -135,7 +135,7 @@ def test_connections_that_were_refused_make_room_for_newcomers(door):
 
 
 def test_a_refused_connection_whose_body_has_come_is_closed_at_once(door):
-    with served(door, HttpLimits(linger_s=30.0)) as port, socket.create_connection(("127.0.0.1", port)) as connection:
+    with served(door, HttpLimits(linger_s=600.0)) as port, socket.create_connection(("127.0.0.1", port)) as connection:
         connection.settimeout(10.0)
         connection.sendall(b"POST /digits/predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx")
         received = b""

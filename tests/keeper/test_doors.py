@@ -106,6 +106,7 @@ def test_a_keeper_of_another_home_has_nothing_of_this_one(tmp_path):
 
 @pytest.mark.parametrize("said", [
     b"", b"\xff" * 600, b"[]", b"{}", b'{"verb": "take", "host": "127.0.0.1"}',
+    b'{"verb": "take", "host": "127.0.0.1", "port": 1e999}',
     b'{"verb": "offer", "host": "127.0.0.1", "port": "x"}', b'{"verb": "open", "host": "127.0.0.1", "port": 1}',
 ])  # fmt: skip
 def test_what_is_no_request_is_dropped_and_the_next_one_served(tmp_path, said):
