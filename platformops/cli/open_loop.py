@@ -6,39 +6,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 
 from platformops.cli.http_answers import Receiving
 
 CONNECTIONS = 128
-
-
-class Door(asyncio.Protocol):
-    """One connection, which carries one request after the other from a queue that all share."""
-
-    transport: asyncio.Transport
-
-    def __init__(self, request: bytes, waiting: deque[float], idle: list[Door], taken: Taken) -> None:
-        self.request, self.waiting, self.idle, self.taken = request, waiting, idle, taken
-        self.receiving = Receiving()
-        self.due_at = 0.0
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = transport  # type: ignore[assignment]
-        self.idle.append(self)
-
-    def send(self, due_at: float) -> None:
-        self.due_at = due_at
-        self.transport.write(self.request)
-
-    def data_received(self, data: bytes) -> None:
-        head = self.receiving.take(data)
-        if head is None:
-            return
-        self.taken.add(time.perf_counter() - self.due_at, is_ok=head.startswith(b"http/1.1 200"))
-        if self.waiting:
-            self.send(self.waiting.popleft())
-        else:
-            self.idle.append(self)
+"""At most; more requests than that wait for one another."""
 
 
 class Taken:
@@ -53,32 +26,100 @@ class Taken:
         self.errors += not is_ok
 
 
+class Doors:
+    """The connections, each opened when a request finds no other one free, as a server closes those that never ask."""
+
+    def __init__(self, port: int, request: bytes) -> None:
+        self.request, self.taken = request, Taken()
+        self._port, self._waiting = port, deque[float]()
+        self._idle: dict[Door, None] = {}
+        self._open: set[Door] = set()
+        self._opening: set[asyncio.Task[None]] = set()
+
+    def ask(self, due_at: float) -> None:
+        if self._idle:
+            self._idle.popitem()[0].send(due_at)
+            return
+        self._waiting.append(due_at)
+        self._open_another()
+
+    def free(self, door: Door) -> None:
+        """It can carry a request now."""
+        self._open.add(door)
+        if self._waiting:
+            door.send(self._waiting.popleft())
+        else:
+            self._idle[door] = None
+
+    def gone(self, door: Door) -> None:
+        """It was closed; a request that it carried is lost."""
+        self._idle.pop(door, None)
+        self._open.discard(door)
+        if self._waiting:
+            self._open_another()
+
+    def close(self) -> None:
+        self._waiting.clear()
+        for task in self._opening:
+            task.cancel()
+        for door in self._open:
+            door.transport.abort()
+
+    def _open_another(self) -> None:
+        if len(self._open) + len(self._opening) < CONNECTIONS:
+            task = asyncio.get_running_loop().create_task(self._connect())
+            self._opening.add(task)
+            task.add_done_callback(self._opening.discard)
+
+    async def _connect(self) -> None:
+        with suppress(OSError):  # nobody listens: what waits for it is lost, and the next request tries again
+            await asyncio.get_running_loop().create_connection(lambda: Door(self), "127.0.0.1", self._port)
+
+
+class Door(asyncio.Protocol):
+    """One connection, which carries one request after the other."""
+
+    transport: asyncio.Transport
+
+    def __init__(self, doors: Doors) -> None:
+        self._doors = doors
+        self._receiving = Receiving()
+        self._due_at = 0.0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self._doors.free(self)
+
+    def send(self, due_at: float) -> None:
+        self._due_at = due_at
+        self.transport.write(self._doors.request)
+
+    def data_received(self, data: bytes) -> None:
+        head = self._receiving.take(data)
+        if head is not None:
+            latency_s = time.perf_counter() - self._due_at
+            self._doors.taken.add(latency_s, is_ok=head.startswith(b"http/1.1 200"))
+            self._doors.free(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._doors.gone(self)
+
+
 async def run(port: int, request: bytes, due_s: Sequence[float], *, grace_s: float = 2.0) -> Mapping[str, float]:
     """Sends `request` at each of `due_s` after the start; figures of the answers that came until `grace_s` later.
 
     A request that finds every connection busy waits, and its waiting counts: nothing is left out because it was slow
     (the coordinated omission of closed loops).
     """
-    waiting: deque[float] = deque()
-    idle: list[Door] = []
-    taken, loop = Taken(), asyncio.get_running_loop()
-    made = [
-        await loop.create_connection(lambda: Door(request, waiting, idle, taken), "127.0.0.1", port)
-        for _ in range(min(CONNECTIONS, len(due_s)))
-    ]
-    started = time.perf_counter()
+    doors, started = Doors(port, request), time.perf_counter()
     for due in due_s:
         if (pause_s := started + due - time.perf_counter()) > 0:
             await asyncio.sleep(pause_s)
-        if idle:
-            idle.pop().send(started + due)
-        else:
-            waiting.append(started + due)
-    deadline = time.perf_counter() + grace_s
+        doors.ask(started + due)
+    taken, deadline = doors.taken, time.perf_counter() + grace_s
     while len(taken.latencies_s) < len(due_s) and time.perf_counter() < deadline:
         await asyncio.sleep(0.01)
-    for transport, _ in made:
-        transport.abort()
+    doors.close()
     return _figures(taken, len(due_s), due_s[-1])
 
 
