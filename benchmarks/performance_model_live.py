@@ -20,7 +20,7 @@ from platformops.observation.capacity.records import Load, Measured
 from platformops.observation.capacity.tails import fit_live
 
 if TYPE_CHECKING:
-    from platformops.cli.tuning import Trial
+    from platformops.cli.tuning import Proof, Trial
 
 SYSTEM = "digits"
 SPEC = """\
@@ -35,8 +35,8 @@ serve: {slo: {p99_ms: 1000}}
 """
 SLO_S = 0.08
 SECONDS = 3.0
-STEP = 1.15
-MOST_TRIES = 5
+STEP = 1.1
+MOST_TRIES = 9
 FULLNESS = (0.4, 0.6)
 """Of the rate within the limit, at which predictions are held against what is seen."""
 
@@ -83,13 +83,13 @@ def live_figures(home: Path | None) -> Mapping[str, object]:
 
 
 def best_rate(trial: Trial, start: float) -> float:
-    """The highest rate found, in steps of 15 %, at which the limit is kept."""
-    from platformops.cli.tuning import LEAST_PROOF_S, proven
-
+    """The highest rate found, in steps of a tenth, at which the limit is kept. One that is not kept is tried again:
+    a stall of the machine is no property of the settings."""
     best, rate = 0.0, start
     for _ in range(MOST_TRIES):
-        proof = proven(trial, rate, seconds=LEAST_PROOF_S)
-        print(f"  {proof.told}", flush=True)
+        proof = _tried(trial, rate)
+        if not proof.is_within:
+            proof = _tried(trial, rate)
         if not proof.is_within and best:
             break
         best = rate if proof.is_within else best
@@ -97,6 +97,14 @@ def best_rate(trial: Trial, start: float) -> float:
     if not best:
         raise SystemExit("no rate keeps the limit")
     return best
+
+
+def _tried(trial: Trial, rate: float) -> Proof:
+    from platformops.cli.tuning import LEAST_PROOF_S, proven
+
+    proof = proven(trial, rate, seconds=LEAST_PROOF_S)
+    print(f"  {proof.told}", flush=True)
+    return proof
 
 
 def _measured(trial: Trial) -> Sequence[Measured]:

@@ -23,6 +23,8 @@ CLIENTS = (1, 4, 16, 64)
 ADMITTED_WITHIN_S = 10.0
 """A gateway reads keys once a second: it does not know one that was just made."""
 LOOK_S = 0.2
+SETTLE_S, IDLE_S = 0.3, 1.5
+"""Until what a load has left to do is done; and for how long a machine is then looked at."""
 UNAUTHORIZED = 401
 MODES = 8
 """Of CPU time, up to `steal`: the time of guests is counted in them (proc(5))."""
@@ -52,30 +54,27 @@ def measure(endpoint: Endpoint, body: bytes, kind: str, *, clients: int, seconds
     headers = [f"Authorization: Bearer {endpoint.predict_key}", f"Content-Type: {kind}"]
     port = int(endpoint.gateway.rpartition(":")[2])
     request = request_bytes(f"/{endpoint.system}/predict", body, headers)
-    busy_s, before = busy_here_s(), counted(endpoint)
+    before, busy_s = counted(endpoint), busy_here_s()
     seen = asyncio.run(run(port, request, connections=clients, seconds=seconds))
-    after, busy_s = counted(endpoint), busy_here_s() - busy_s
+    busy_s, after = busy_here_s() - busy_s, counted(endpoint)
     if seen["errors"] or not seen["requests"]:
         raise PlatformError(
             f"{seen['errors']:.0f} of {seen['requests']:.0f} requests failed with {clients} clients",
             remedy=f"platformops predict {endpoint.system} with the same file says why",
         )
     point = measured(endpoint, seen, before, after, clients=clients, seconds=seconds)
-    is_here = endpoint.cores == psutil.cpu_count()  # the cluster is this machine
-    return replace(point, others_cores=_others(point, busy_s)) if is_here else point
+    return replace(point, busy_cores=busy_s / seconds) if is_here(endpoint) else point
+
+
+def is_here(endpoint: Endpoint) -> bool:
+    """Whether the cluster is this machine, as far as its cores tell."""
+    return bool(endpoint.cores == psutil.cpu_count())
 
 
 def busy_here_s() -> float:
     """CPU seconds that this machine has worked since it was started."""
     spent = psutil.cpu_times()
     return float(sum(spent[:MODES]) - spent.idle - getattr(spent, "iowait", 0.0))
-
-
-def _others(point: Measured, busy_s: float) -> float:
-    """Cores that were busy with neither replicas nor gateway."""
-    (call,) = point.calls
-    served_s = point.requests * (call.cpu_s / call.items + point.router_s)
-    return max(0.0, (busy_s - served_s) / point.seconds)
 
 
 def measured(
@@ -147,7 +146,17 @@ def sweep(
     clients = list(dict.fromkeys(min(n, endpoint.max_queue) for n in clients))
     body, kind = file.read_bytes(), kind_of(file)
     measure(endpoint, body, kind, clients=clients[-1], seconds=min(1.0, seconds))
-    return [measure(endpoint, body, kind, clients=n, seconds=seconds) for n in clients]
+    idle_cores = _idle_cores(clock) if is_here(endpoint) else 0.0
+    points = [measure(endpoint, body, kind, clients=n, seconds=seconds) for n in clients]
+    return [replace(point, idle_cores=idle_cores) for point in points]
+
+
+def _idle_cores(clock: Clock) -> float:
+    """That this machine keeps busy while nothing is asked."""
+    clock.sleep(SETTLE_S)
+    busy_s, began = busy_here_s(), clock.monotonic()
+    clock.sleep(IDLE_S)
+    return (busy_here_s() - busy_s) / (clock.monotonic() - began)
 
 
 def kind_of(file: Path) -> str:

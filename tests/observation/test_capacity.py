@@ -117,15 +117,15 @@ def test_cores_that_others_keep_busy_serve_nothing():
     world = World()
     points = [observed(world, Load(1, world.batch, clients=n), requests=500, seed=n) for n in (1, 16)]
     alone = fit_service(points, cores=4.0)
-    beside = fit_service([replace(p, others_cores=1.5) for p in points], cores=4.0)
+    beside = fit_service([replace(p, idle_cores=1.5) for p in points], cores=4.0)
     assert (alone.cores, beside.cores) == (4.0, 2.5)
-    crowded = fit_service([replace(p, others_cores=9.0) for p in points], cores=4.0)
+    crowded = fit_service([replace(p, idle_cores=9.0) for p in points], cores=4.0)
     assert 0 < crowded.cores < 2.5
 
 
 def test_replicas_beyond_the_cores_add_nothing():
     """2 ms of CPU an item, 0.5 ms of the gateway's: two cores make 800 a second, however many replicas there are."""
-    service = Service(0.0, 0.002, 0.0, (1.0,), 0.0005, cpu_item_s=0.002, cores=2.0)
+    service = Service(0.0, 0.002, 0.0, (1.0,), 0.0005, cpu_item_s=0.0025, cores=2.0)
     assert capacity_per_s(service, replicas=1, batch=8) == pytest.approx(500)
     assert [capacity_per_s(service, replicas=n, batch=8) for n in (2, 4)] == pytest.approx([800, 800])
     assert predict(service, Load(4, 8, clients=64), requests=4000).throughput_per_s == pytest.approx(800, rel=0.03)
@@ -135,7 +135,23 @@ def test_replicas_beyond_the_cores_add_nothing():
 def test_cpu_an_item_is_found_in_what_replicas_tell(points):
     world = World()
     each = world.decode_s + world.transform_s + world.model_s
-    assert each < fit_service(points, cores=2.0).cpu_item_s < each + world.model_fixed_s
+    found = fit_service(points, cores=2.0)
+    assert each < found.cpu_item_s - found.gateway_s < each + world.model_fixed_s
+
+
+def test_cpu_of_a_call_and_of_an_item_are_told_apart_by_how_busy_the_machine_is():
+    """3 ms an item, 2 ms a call, half a core for others: full batches leave more of the cores to items."""
+    world, points = World(), []
+    for clients in (1, 8, 64):
+        point = observed(world, Load(1, world.batch, clients=clients), requests=1500, seed=clients)
+        items = sum(c.items for c in point.calls) / len(point.calls)
+        busy = 0.5 + point.throughput_per_s * (0.003 + 0.002 / items)
+        points.append(replace(point, busy_cores=busy, idle_cores=0.5))
+    found = fit_service(points, cores=2.0)
+    assert (found.cpu_item_s, found.cpu_call_s, found.cores) == pytest.approx((0.003, 0.002, 1.5), rel=0.02)
+    assert capacity_per_s(found, replicas=8, batch=1) == pytest.approx(300, rel=0.03)
+    assert capacity_per_s(found, replicas=8, batch=16) == pytest.approx(480, rel=0.03)
+    assert propose(found, p99_s=0.5, replicas=(8,)).batch > 4
 
 
 def test_a_limit_below_one_item_alone_is_refused_with_the_reason():

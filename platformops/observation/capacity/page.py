@@ -89,7 +89,8 @@ def _fitted(service: Service) -> str:
     each = (
         ("a call takes, whatever it carries", service.fixed_s),
         ("each item of it adds", service.item_s),
-        ("of that CPU of the replica", service.cpu_item_s),
+        ("CPU of a call, in all", service.cpu_call_s),
+        ("CPU of an item, in all", service.cpu_item_s),
         ("CPU of the gateway a request", service.gateway_s),
         ("clients wait besides, a request", service.lag_s),
     )

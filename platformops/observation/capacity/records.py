@@ -65,8 +65,11 @@ class Measured:
     """Of a closed loop; None where requests came whatever happened to earlier ones."""
     in_flight: float | None = None
     """Mean number of requests in the system, counted independently of their latency."""
-    others_cores: float = 0.0
-    """Of those that replicas and gateway have: what everything else kept busy meanwhile, the load itself included."""
+    busy_cores: float | None = None
+    """Of those that replicas and gateway have: kept busy meanwhile, by them, by the load where it is on the same
+    machine, or by others; None where nobody knows."""
+    idle_cores: float = 0.0
+    """Of the same: kept busy while nothing was asked."""
 
     @property
     def throughput_per_s(self) -> float:
@@ -100,25 +103,24 @@ class Service:
     contention: float = 0.0
     """By which ratio each further replica slows all down, as far as that was measured."""
     cpu_item_s: float = 0.0
-    """CPU of a replica an item."""
+    """CPU that an item takes of `cores`, in replica and gateway and wherever else it makes work there."""
     cores: float = math.inf
-    """That replicas and the gateway share; infinite where nobody says."""
+    """That serving has; infinite where nobody says."""
     lag_s: float = 0.0
     """Of each request outside of gateway and calls, as clients saw it."""
     tail_ratio: float = 1.0
     """By which the distance of the 99th percentile from the median is longer than that of the calls."""
+    cpu_call_s: float = 0.0
+    """The same CPU, of a call, whatever it carries."""
 
     def call_s(self, items: float, *, replicas: int) -> float:
         alone = self.fixed_s + self.item_s * items
         return alone * max(1.0 + self.contention * (replicas - 1), self._stretch(alone, items, replicas))
 
     def _stretch(self, alone: float, items: float, replicas: int) -> float:
-        """By which ratio calls take longer when all replicas compute and there are not cores enough: the gateway has
-        the part of them that its share of an item's CPU is."""
-        if math.isinf(self.cores) or not self.cpu_item_s:
-            return 1.0
-        wanted = replicas * self.cpu_item_s * items / alone
-        return wanted / (self.cores * self.cpu_item_s / (self.cpu_item_s + self.gateway_s))
+        """By which ratio calls take longer when all replicas compute and there are not cores enough."""
+        wanted = replicas * (self.cpu_call_s + self.cpu_item_s * items) / alone
+        return wanted / self.cores
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from scipy.optimize import nnls
 
 from platformops.observation.capacity.laws import interval_of
 from platformops.observation.capacity.records import Call, Interval, Measured, Service
@@ -25,8 +26,8 @@ FEWEST_CALLS = 3
 
 
 def fit_service(points: Sequence[Measured], *, cores: float = math.inf) -> Service:
-    """From all calls of all points; `cores` are those that replicas and gateway share, less what others took of them
-    while it was measured. Raises ValueError without a call."""
+    """From all calls of all points; of `cores`, which replicas and gateway share, serving has what was not busy while
+    nothing was asked. Raises ValueError without a call."""
     calls = [call for point in points for call in point.calls]
     if not calls:
         raise ValueError("no call was measured")
@@ -47,11 +48,29 @@ def fit_service(points: Sequence[Measured], *, cores: float = math.inf) -> Servi
     is_many = len(calls) >= FEWEST_FOR_SPREAD
     spread = float(np.std(np.log(np.maximum(luck, 1e-9)))) if is_many else USUAL_SPREAD
     mean = float(np.mean(luck))  # of a fit of relative errors it is not quite 1
-    cpu_item_s = sum(c.cpu_s for c in calls) / sum(c.items for c in calls)
+    cpu_item_s, cpu_call_s = _cpu(points, gateway_s)
     return Service(
         fixed_s * mean, item_s * mean, min(spread, 1.5), tuple(by_name.values()) or (1.0,), gateway_s, contention,
-        cpu_item_s, max(LEAST_CORES * cores, cores - max(p.others_cores for p in points)),
+        cpu_item_s, max(LEAST_CORES * cores, cores - max(p.idle_cores for p in points)), cpu_call_s=cpu_call_s,
     )  # fmt: skip
+
+
+def _cpu(points: Sequence[Measured], gateway_s: float) -> tuple[float, float]:
+    """CPU of an item, and of a call. What replicas and gateway tell leaves out what the kernel, the way between them,
+    and the load do for each call, so that it counts only where nobody knows how busy the cores were."""
+    known = [(p.busy_cores - p.idle_cores, p) for p in points if p.busy_cores is not None and p.requests]
+    spent = np.array([max(cores, 0.0) / p.throughput_per_s for cores, p in known])
+    if not known or not spent.all():
+        calls = [call for point in points for call in point.calls]
+        return sum(c.cpu_s for c in calls) / sum(c.items for c in calls) + gateway_s, 0.0
+    items = np.array([np.mean([c.items for c in p.calls]) for _, p in known])
+    if np.ptp(items) == 0.0:
+        return float(spent.mean()), 0.0
+    # Relative errors count alike; none of both parts is negative.
+    (item_s, call_s), _ = nnls(
+        np.stack([np.ones_like(items), 1.0 / items], axis=1) / spent[:, None], np.ones_like(items)
+    )
+    return float(item_s), float(call_s)
 
 
 def capacity_per_s(service: Service, *, replicas: int, batch: int) -> float:
