@@ -92,13 +92,15 @@ RUN_HEARTBEAT_AGE = _gauge(
     "run_heartbeat_age_seconds", "seconds", "Of a run that goes on: since it was heard.", "system"
 )
 STAGE_LAST_SECONDS = _gauge(
-    "stage_last_seconds", "seconds", "Of the newest run: how long a stage took.", "system", "stage"
-)
+    "stage_last_seconds", "seconds", "Of the newest run that carried it out: how long a stage took.",
+    "system", "run", "stage",
+)  # fmt: skip
 STAGE_FIGURE = _gauge(
     "stage_figure",
     "value",
-    "Of the newest run: what a stage says of itself, such as the loss of a training and the step seconds of its ranks.",
-    "system", "stage", "figure", "rank",
+    "Of runs that go on, and of the newest that carried it out: what a stage says of itself, such as the loss of a "
+    "training and the step seconds of its ranks.",
+    "system", "run", "stage", "figure", "rank",
 )  # fmt: skip
 MODEL_METRIC = _gauge("model_metric", "value", "Of the newest version: what evaluation found.", "model", "metric")
 CONTROLLER_AGE = _gauge("controller_age_seconds", "seconds", "Since the controller was heard.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -17,6 +18,8 @@ DRIFT_STATUS = "status/drift/"
 NODE_CHARS = 12
 """Of a node's id; as many as commands show and take."""
 NEWEST_RUNS = 50
+STILL_S = 60.0
+"""A run that was not heard for so long does not go on any more, whatever its record says."""
 NEWEST_VERSIONS = 200
 MOST_METRICS = 20
 """Of a model version; a report with one figure a class would otherwise make a thousand series."""
@@ -73,30 +76,40 @@ def _rollouts(store: Store) -> Iterator[Reading]:
 
 
 def _runs(entries: Iterable[Entry], now: float) -> Iterator[Reading]:
+    """`entries`: the newest first."""
     counts: Counter[tuple[str, str]] = Counter()
-    told: set[str] = set()
+    systems: set[str] = set()
+    stages: set[tuple[str, str]] = set()
     for entry in entries:
         system, state = str(entry.value.get("system")), str(entry.value.get("state"))
         counts[system, state] += 1
-        if system in told:
-            continue
-        told.add(system)
         beaten = entry.value.get("heartbeat_at")
-        if state == "running" and isinstance(beaten, int | float):
-            yield Reading(metrics.RUN_HEARTBEAT_AGE, max(0.0, now - beaten), (system,))
-        steps = entry.value.get("steps")
-        for step in steps if isinstance(steps, list | tuple) else ():
-            if isinstance(step, Mapping) and not step.get("cached"):
-                yield from _number(metrics.STAGE_LAST_SECONDS, step.get("seconds"), system, str(step.get("name")))
-                yield from _figures(system, step)
+        age_s = max(0.0, now - beaten) if state == "running" and isinstance(beaten, int | float) else math.inf
+        if system not in systems and math.isfinite(age_s):
+            yield Reading(metrics.RUN_HEARTBEAT_AGE, age_s, (system,))
+        systems.add(system)
+        steps = [step for step in _carried_out(entry) if age_s < STILL_S or (system, str(step["name"])) not in stages]
+        for step in steps:
+            stages.add((system, str(step["name"])))
+            yield from _step(system, entry.key.partition("/")[2], step)
     for (system, state), count in sorted(counts.items()):
         yield Reading(metrics.RUNS, float(count), (system, state))
 
 
-def _figures(system: str, step: JsonObject) -> Iterator[Reading]:
+def _carried_out(entry: Entry) -> list[JsonObject]:
+    """The steps that this very run has begun: not those that it found done, nor those that it has not come to."""
+    steps = entry.value.get("steps")
+    seen = [s for s in (steps if isinstance(steps, list | tuple) else ()) if isinstance(s, Mapping) and s.get("name")]
+    return [dict(step) for step in seen if not step.get("cached") and (step.get("seconds") or step.get("figures"))]
+
+
+def _step(system: str, run: str, step: JsonObject) -> Iterator[Reading]:
+    stage = str(step["name"])
+    if step.get("seconds"):
+        yield from _number(metrics.STAGE_LAST_SECONDS, step["seconds"], system, run, stage)
     for name, value in sorted(_object(step, "figures").items())[:MOST_FIGURES]:
         figure, _, rank = name.partition(".rank")
-        yield from _number(metrics.STAGE_FIGURE, value, system, str(step.get("name")), figure, rank)
+        yield from _number(metrics.STAGE_FIGURE, value, system, run, stage, figure, rank)
 
 
 def _models(entries: Iterable[Entry]) -> Iterator[Reading]:

@@ -115,10 +115,10 @@ def test_what_the_store_says_becomes_gauges():
     assert found["slo_error_ratio", "digits"] == pytest.approx(0.001)
     assert found["rollout", "digits", "canary"] == 1.0
     assert found["run_heartbeat_age_seconds", "digits"] == 10.0
-    assert found["stage_last_seconds", "digits", "train"] == 40.0
-    assert ("stage_last_seconds", "digits", "prepare") not in found
-    assert found["stage_figure", "digits", "train", "loss", ""] == 0.25
-    assert found["stage_figure", "digits", "train", "step_seconds", "1"] == 0.125
+    assert found["stage_last_seconds", "digits", "a", "train"] == 40.0
+    assert ("stage_last_seconds", "digits", "a", "prepare") not in found
+    assert found["stage_figure", "digits", "a", "train", "loss", ""] == 0.25
+    assert found["stage_figure", "digits", "a", "train", "step_seconds", "1"] == 0.125
     assert found["model_metric", "digits", "accuracy"] == 0.97
     assert found["wrong", "digits:v3"] == 1.0
     assert found["controller_age_seconds",] == 5.0
@@ -130,6 +130,41 @@ def test_what_the_store_says_becomes_gauges():
     assert ("nodes_by_health", "unhealthy") not in found, "a drill's machine is broken on purpose"
     assert found["nodes_cordoned",] == 1.0
     assert found["drift_log_evidence", "digits", "input"] == 15.0
+
+
+def run_of(key, state, *steps, system="digits", heartbeat_at=90.0):
+    return Put(key, {"system": system, "state": state, "heartbeat_at": heartbeat_at, "steps": list(steps)}, None)
+
+
+def step_of(name, *, cached=False, seconds=0.0, **figures):
+    return {"name": name, "cached": cached, "seconds": seconds, "figures": figures}
+
+
+def test_runs_at_the_same_time_are_told_apart_and_one_that_found_all_done_hides_nothing():
+    store = MemoryStore()
+    store.commit(
+        [
+            run_of("run/1", "succeeded", step_of("train", seconds=50, loss=1), step_of("search", seconds=7, trials=6)),
+            run_of("run/2", "succeeded", step_of("train", seconds=40.0, loss=0.5)),
+            run_of("run/3", "running", step_of("train", loss=0.4)),
+            run_of("run/4", "running", step_of("train", loss=0.3), heartbeat_at=10.0),
+            run_of("run/5", "running", step_of("train", loss=0.2), step_of("evaluate")),
+            run_of("run/6", "succeeded", step_of("train", cached=True, seconds=40.0)),
+        ]
+    )  # fmt: skip
+    found = {(r.metric.name, *r.labels): r.value for r in readings(store, now=100.0)}
+    losses = {labels[2]: value for labels, value in found.items() if labels[4:5] == ("loss",)}
+    assert losses == {"3": 0.4, "5": 0.2}, "the fourth was not heard for long"
+    assert found["stage_figure", "digits", "1", "search", "trials", ""] == 6
+    assert found["stage_last_seconds", "digits", "1", "search"] == 7
+    assert not [labels for labels in found if labels[0] == "stage_last_seconds" and labels[3] == "evaluate"]
+
+
+def test_series_of_runs_are_bounded_by_the_runs_that_go_on_and_one_a_stage():
+    store = MemoryStore()
+    store.commit([run_of(f"run/{n:04}", "succeeded", step_of("train", seconds=1.0, loss=n)) for n in range(1000)])
+    found = [r for r in readings(store, now=100.0) if r.metric in (metrics.STAGE_FIGURE, metrics.STAGE_LAST_SECONDS)]
+    assert [r.labels[1] for r in found] == ["0999", "0999"]
 
 
 def test_an_empty_store_says_nothing_and_breaks_nothing():
