@@ -35,7 +35,7 @@ class Replicas:
         self.gateway: Gateway | None = None
 
     async def __call__(
-        self, revision: str, items: Sequence[bytes], *, deadline: float, queued: int
+        self, revision: str, items: Sequence[bytes], *, deadline: float, queued: int, traces: Sequence[str] = ()
     ) -> Sequence[Answer]:
         begin_s = time.thread_time()  # work is CPU, however long a busy machine lets it wait
         while time.thread_time() - begin_s < self.work_s * len(items):

@@ -59,7 +59,9 @@ async def serve() -> None:
 
     answer = Answer(200, b'{"label": "3", "probability": 1.0, "probabilities": {"3": 1.0}}', model_version="bench:v1")
 
-    async def call(revision: str, items: Sequence[bytes], *, deadline: float, queued: int) -> Sequence[Answer]:
+    async def call(
+        revision: str, items: Sequence[bytes], *, deadline: float, queued: int, traces: Sequence[str] = ()
+    ) -> Sequence[Answer]:
         await asyncio.sleep(CALL_S)
         return [answer] * len(items)
 

@@ -88,6 +88,7 @@ def carry_out(
     `until` ends it after a stage, with those that it needs. Raises ClusterError before the first step of a spec that
     the cluster can never carry out (or serve, if it will be), and GateRefused there for a tree that may not be served.
     """
+    from platformops.cli import run_traces
     from platformops.cli.origins import check_origin
     from platformops.pipeline.identity import FileIdentity
     from platformops.pipeline.plan import plan_until
@@ -99,6 +100,7 @@ def carry_out(
         made = replace(made, plan=plan_until(made.plan, until))
     if is_served:
         check_origin(made, environment, s)
+    traces = settings.traces()
     launcher = OnClusterLauncher(s.cluster, s.clock, check=partial(check_demand_on, made.spec, is_served=is_served))
     try:
         result = run_plan(
@@ -118,6 +120,8 @@ def carry_out(
         )
     finally:
         launcher.close()
+    if not run_traces.send(traces, s.where.logs / f"{result.run_id}.jsonl", result.run_id):
+        s.show(Progress("trace", "failed", message=f"nobody takes it at {traces.endpoint}"))
     return Ran(made, result, _registered(made, result, s) if result.state is RunState.SUCCEEDED else None)
 
 

@@ -20,6 +20,7 @@ from platformops.gateway.replies import Refused, Reply, refusal
 from platformops.gateway.request import HEAD, Asked, Head, Receive, Scope, Send, exchange_of, send_reply
 from platformops.gateway.samples import Sample, Samples, counts_of
 from platformops.gateway.served import Served, World, described
+from platformops.gateway.trace_context import Trail
 from platformops.security.keys import Identity
 from platformops.store.memory import MemoryStore
 from platformops.store.records import Store
@@ -123,7 +124,7 @@ class Gateway:
         started = asyncio.get_running_loop().time()
         exchange = exchange_of(scope, self._new_id(), self._clock.now(), started)
         if self._is_traced is not None and self._is_traced(exchange):
-            exchange.carried = []
+            exchange.trail = Trail(exchange.request_id, exchange.trace_id)
         try:
             return self._admit(scope, exchange)
         except Refused as refused:

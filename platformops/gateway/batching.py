@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from platformops.gateway.call import Answer, Call, ReplicaDied, RevisionUnavailable, RevisionUnknown
-from platformops.gateway.trace_context import Carried
+from platformops.gateway.trace_context import Carried, Trail
 
 LOG = logging.getLogger(__name__)
 HOLD_S = 0.02
@@ -53,8 +53,8 @@ class Waiting:
     answers: list[Answer | None]
     since: float
     """Loop time of arrival."""
-    on_call: Callable[[Carried], None] | None = None
-    """Told of each call that carried items of it."""
+    trail: Trail | None = None
+    """Of one that is traced: told of each call that carried items of it."""
     sent: int = 0
     num_calls: int = 0
     """Calls on their way that carry items of it."""
@@ -139,19 +139,19 @@ class Lane:
         caller: str,
         deadline: float,
         when_gone: Callable[[Callable[[], None]], None] = lambda call: None,
-        on_call: Callable[[Carried], None] | None = None,
+        trail: Trail | None = None,
     ) -> list[Answer]:
         """One answer an item, at `deadline` (loop time) at the latest. Raises QueueFull at once, or ClientGone.
 
         Callers take turns, so that one with a long queue does not starve the others. `when_gone` is given what is to
         be called when the client hangs up: the request then leaves the queue at once, and a call that carries
-        nothing else is cancelled. `on_call` is told of each call that returned with items of it.
+        nothing else is cancelled. `trail` is told of each call that returned with items of it.
         """
         if self.queued + len(items) > self.max_queue:
             raise QueueFull(self.revision)
         loop = asyncio.get_running_loop()
         answers: list[Answer | None] = [None] * len(items)
-        waiting = Waiting(caller, items, deadline, loop.create_future(), answers, loop.time(), on_call)
+        waiting = Waiting(caller, items, deadline, loop.create_future(), answers, loop.time(), trail)
         self._callers.setdefault(caller, {})[waiting] = None
         self.queued += len(items)
         timer = loop.call_at(deadline, self._expire, waiting)
@@ -243,23 +243,26 @@ class Lane:
         self.in_flight += len(items)
         self._retries_left = min(RETRY_FLOOR, self._retries_left + RETRY_RATIO)
         sent_at = asyncio.get_running_loop().time()
+        spans = {s.waiting: (s.waiting.trail, s.waiting.trail.begin()) for s in batch if s.waiting.trail}
+        traces = [trail.traceparent(span_id) for trail, span_id in spans.values()]
         try:
-            answers = await self._ask(items, max(s.waiting.deadline for s in batch))
+            answers = await self._ask(items, max(s.waiting.deadline for s in batch), traces)
         finally:
             self.in_flight -= len(items)
         position = 0
         for s in batch:
             size = s.stop - s.start
-            if s.waiting.on_call is not None:
-                s.waiting.on_call(_carried(s.waiting.since, sent_at, answers))
+            if s.waiting in spans:
+                trail, span_id = spans[s.waiting]
+                trail.calls.append(_carried(span_id, s.waiting.since, sent_at, answers))
             s.deliver(answers[position : position + size])
             position += size
 
-    async def _ask(self, items: Sequence[bytes], deadline: float) -> Sequence[Answer]:
+    async def _ask(self, items: Sequence[bytes], deadline: float, traces: Sequence[str]) -> Sequence[Answer]:
         """One answer an item, whatever happens: predictions are idempotent, so a lost call is tried once more."""
         now = asyncio.get_running_loop().time()
         try:
-            return await self._attempt(items, now + FIRST_ATTEMPT_SHARE * (deadline - now))
+            return await self._attempt(items, now + FIRST_ATTEMPT_SHARE * (deadline - now), traces)
         except (ReplicaDied, TimeoutError) as lost:
             failure = DEADLINE if isinstance(lost, TimeoutError) else DIED
             if self._retries_left < 1:
@@ -268,19 +271,19 @@ class Lane:
         except Exception as error:
             return [_failure_of(error)] * len(items)
         try:
-            return await self._attempt(items, deadline)
+            return await self._attempt(items, deadline, traces)
         except Exception as error:
             return [_failure_of(error)] * len(items)
 
-    async def _attempt(self, items: Sequence[bytes], deadline: float) -> Sequence[Answer]:
+    async def _attempt(self, items: Sequence[bytes], deadline: float, traces: Sequence[str]) -> Sequence[Answer]:
         async with asyncio.timeout_at(deadline):
-            answers = await self._call(self.revision, items, deadline=deadline, queued=self.queued)
+            answers = await self._call(self.revision, items, deadline=deadline, queued=self.queued, traces=traces)
         return answers if len(answers) == len(items) else [BROKEN] * len(items)
 
 
-def _carried(since: float, sent_at: float, answers: Sequence[Answer]) -> Carried:
+def _carried(span_id: str, since: float, sent_at: float, answers: Sequence[Answer]) -> Carried:
     first, now = answers[0], asyncio.get_running_loop().time()
-    return Carried(since, sent_at, now, len(answers), first.node, first.stages_s)
+    return Carried(span_id, since, sent_at, now, len(answers), first.node, first.stages_s)
 
 
 def _failure_of(error: Exception) -> Answer:

@@ -64,9 +64,10 @@ class Call(Protocol):
     """
 
     def __call__(
-        self, revision: str, items: Sequence[bytes], *, deadline: float, queued: int
+        self, revision: str, items: Sequence[bytes], *, deadline: float, queued: int, traces: Sequence[str] = ()
     ) -> Awaitable[Sequence[Answer]]:
-        """`queued` more items wait at this gateway for the same revision: what autoscaling goes by."""
+        """`queued` more items wait at this gateway for the same revision: what autoscaling goes by. `traces` lead to
+        the spans of this call, as `traceparent` headers (W3C Trace Context), one for each traced request in it."""
         ...
 
 

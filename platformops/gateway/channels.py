@@ -46,12 +46,12 @@ class Channel(asyncio.Protocol):
     def num_calls(self) -> int:
         return len(self._waiting)
 
-    async def call(self, items: Sequence[bytes], queued: int) -> Told:
+    async def call(self, items: Sequence[bytes], queued: int, traces: Sequence[str] = ()) -> Told:
         """What the replica answers. Raises ReplicaDied, ReplicaFailed or FrameBroken."""
         if self._transport is None or self._transport.is_closing():
             raise ReplicaDied("its connection is closed")
         number = self._last = self._last + 1
-        frame = encoded(Asked(number, list(items), queued))
+        frame = encoded(Asked(number, list(items), queued, tuple(traces)))
         future: asyncio.Future[Told] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         self._transport.write(frame)

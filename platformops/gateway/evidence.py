@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from platformops.delivery.evidence import COUNTS, Memory, Tallies, Tally, bucket_of, remembered
@@ -101,12 +101,11 @@ class TimedCall:
         self._call, self._book, self._now, self._copying = call, book, now, copying
 
     async def __call__(
-        self, revision: str, items: Sequence[bytes], *, deadline: float, queued: int
+        self, revision: str, items: Sequence[bytes], *, deadline: float, queued: int, traces: Sequence[str] = ()
     ) -> Sequence[Answer]:
         began, begun = self._now(), self._copying.begun
         is_alone = not self._copying.under_way
-        asked: Awaitable[Sequence[Answer]] = self._call(revision, items, deadline=deadline, queued=queued)
-        answers = await asked
+        answers = await self._call(revision, items, deadline=deadline, queued=queued, traces=traces)
         if is_alone and begun == self._copying.begun and len(answers) == 1 and answers[0].status < 500:
             self._book.called(revision, answers[0].node, self._now() - began)
         return answers

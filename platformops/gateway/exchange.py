@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from platformops.gateway.trace_context import Carried, Parent
+from platformops.gateway.trace_context import Parent, Trail
 
 
 @dataclass(slots=True)
@@ -25,7 +25,7 @@ class Exchange:
     """32 hex digits: of the trace that the client named, else made of the request id."""
     parent: Parent | None = None
     """The client's span, where it named one."""
-    carried: list[Carried] | None = None
+    trail: Trail | None = None
     """Its calls, noted for a request that is traced."""
     system: str = ""
     """Empty until a route and a system that exists are known: what a client invents never becomes a label."""

@@ -25,11 +25,13 @@ class FrameBroken(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One call: its number on this connection, its items, and how many more wait behind it."""
+    """One call: its number on this connection, its items, how many more wait behind it, and the spans it belongs to."""
 
     number: int
     items: list[bytes]
     queued: int
+    traces: tuple[str, ...] = ()
+    """As `traceparent` headers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,9 @@ Frame = Asked | Answered | Failed | Leaving
 def encoded(frame: Frame) -> bytes:
     """The bytes of `frame`. Raises FrameBroken when they would be more than a reader takes."""
     match frame:
-        case Asked(number, items, queued):
-            return _framed({"ask": number, "queued": queued}, items)
+        case Asked(number, items, queued, traces):
+            about = {"traces": traces} if traces else {}
+            return _framed({"ask": number, "queued": queued, **about}, items)
         case Answered(number, origin, rows):
             told = [(status, code, message, version) for status, _, code, message, version in rows]
             return _framed({"answer": number, "origin": origin, "rows": told}, [row[1] for row in rows])
@@ -112,7 +115,7 @@ def _decoded(head: bytes, body: bytes) -> Frame:
 
 def _frame_of(told: dict[str, Any], bodies: list[bytes]) -> Frame:
     if "ask" in told:
-        return Asked(int(told["ask"]), bodies, int(told["queued"]))
+        return Asked(int(told["ask"]), bodies, int(told["queued"]), tuple(map(str, told.get("traces", ()))))
     if "answer" in told:
         node, replica, resident_bytes, stages_s, cpu_s, address = told["origin"]
         decode_s, transform_s, model_s = stages_s

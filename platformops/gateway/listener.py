@@ -10,15 +10,15 @@ import asyncio
 import secrets
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import cast
 
 from platformops.gateway.call import Origin, Row
 from platformops.gateway.frames import Answered, Asked, Failed, FrameBroken, Leaving, Reader, encoded
 from platformops.security.peers import is_same_user
 
-Answering = Callable[[list[bytes], int], Awaitable[tuple[Origin, list[Row]]]]
-"""Items and how many more wait behind them -> where that was done, and one row an item."""
+Answering = Callable[[list[bytes], int, Sequence[str]], Awaitable[tuple[Origin, list[Row]]]]
+"""Items, how many more wait behind them, and the spans they belong to -> where that was done, and one row an item."""
 BACKLOG = 64
 LAST_CALLS_S = 0.05
 """Between the last word to the gateways and the last look for calls that had left by then."""
@@ -68,7 +68,7 @@ class Listener:
     async def answer(self, asked: Asked) -> bytes:
         """The frame that answers; one that says so where answering failed."""
         try:
-            origin, rows = await self._answering(asked.items, asked.queued)
+            origin, rows = await self._answering(asked.items, asked.queued, asked.traces)
             return encoded(Answered(asked.number, origin, rows))
         except Exception as error:  # as with any remote call: the caller is told, and goes on
             return encoded(Failed(asked.number, f"{type(error).__name__}: {error}"[:500]))

@@ -20,7 +20,7 @@ from platformops.gateway.replies import RETRY_SOON, Refused, Reply, predictions
 from platformops.gateway.request import CLIENT_CLOSED, Asked, Head, read_body
 from platformops.gateway.samples import Sample, Samples
 from platformops.gateway.served import Served, World
-from platformops.gateway.trace_context import Carried
+from platformops.gateway.trace_context import Trail
 from platformops.gateway.ways import Place, Way, way_of
 
 QUEUE_FULL = "as many requests wait as this system allows"
@@ -93,8 +93,7 @@ class Predicting:
     async def _answered(self, asked: Asked, served: Served, way: Way, items: list[bytes]) -> tuple[str, list[Answer]]:
         """The revision that answered, and its answers: during a release stable may step in for the chosen one."""
         deadline, limit_s = asked.exchange.started + served.limits.timeout_s, CANARY_SHARE * served.limits.timeout_s
-        note = asked.exchange.carried.append if asked.exchange.carried is not None else None
-        submit = partial(self._submit, served, asked.caller, asked.when_gone, note)
+        submit = partial(self._submit, served, asked.caller, asked.when_gone, asked.exchange.trail)
         try:
             if way.route is None:
                 return way.revision, await submit(way.revision, items, deadline)
@@ -125,13 +124,13 @@ class Predicting:
         served: Served,
         caller: str,
         when_gone: Callable[[Callable[[], None]], None],
-        on_call: Callable[[Carried], None] | None,
+        trail: Trail | None,
         revision: str,
         items: Sequence[bytes],
         deadline: float,
     ) -> list[Answer]:
         lane = self._open(revision, served)
-        return await lane.submit(items, caller=caller, deadline=deadline, when_gone=when_gone, on_call=on_call)
+        return await lane.submit(items, caller=caller, deadline=deadline, when_gone=when_gone, trail=trail)
 
     def _is_busy(self, revision: str) -> bool:
         lane = self.lanes.get(revision)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags, set_span_in_context
@@ -28,13 +29,20 @@ EXPORT_S = 5.0
 Attributes = dict[str, AttributeValue]
 
 
-class _Ids(RandomIdGenerator):
-    """Gives the trace id that is set, so that it is the one in log lines and exemplars."""
+class GivenIds(RandomIdGenerator):
+    """Gives the trace id that is set, so that it is the one in log lines and exemplars, and once the span id that is
+    set, so that it is the one that the replica was told."""
 
-    trace_id = 0
+    def __init__(self, trace_id: int = 0) -> None:
+        self.trace_id = trace_id
+        self.span_id: int | None = None
 
     def generate_trace_id(self) -> int:
         return self.trace_id
+
+    def generate_span_id(self) -> int:
+        given, self.span_id = self.span_id, None
+        return super().generate_span_id() if given is None else given
 
 
 class Tracing:
@@ -42,12 +50,8 @@ class Tracing:
 
     def __init__(self, processor: SpanProcessor, *, ratio: float = 1.0) -> None:
         """`ratio` of the requests whose clients say nothing of it are traced; else they decide."""
-        self._ids, self._ratio = _Ids(), ratio
-        named = Resource.create({"service.name": "platformops-gateway"})
-        self._provider = TracerProvider(
-            sampler=ALWAYS_ON, resource=named, id_generator=self._ids, shutdown_on_exit=False
-        )
-        self._provider.add_span_processor(processor)
+        self._ids, self._ratio = GivenIds(), ratio
+        self._provider = provider_of("platformops-gateway", processor, self._ids)
         self._tracer = self._provider.get_tracer("platformops")
         self._waiting: list[Exchange] = []
 
@@ -57,7 +61,7 @@ class Tracing:
         return self._ratio >= 1.0 or int(exchange.trace_id[-8:], 16) < self._ratio * 2**32
 
     def __call__(self, exchange: Exchange) -> None:
-        if exchange.carried is not None and exchange.system and len(self._waiting) < MOST_WAITING:
+        if exchange.trail is not None and exchange.system and len(self._waiting) < MOST_WAITING:
             self._waiting.append(exchange)
 
     def flush(self) -> None:
@@ -79,13 +83,14 @@ class Tracing:
         )  # fmt: skip
         if exchange.status >= 500:
             request.set_status(Status(StatusCode.ERROR, exchange.code))
-        for carried in exchange.carried or ():
+        for carried in exchange.trail.calls if exchange.trail else ():
             self._tell_call(carried, set_span_in_context(request), clock)
         request.end(clock.ns(exchange.started + exchange.seconds))
 
     def _tell_call(self, carried: Carried, inside: Context, clock: _EpochOf) -> None:
         self._span("queue", inside, carried.since, carried.sent_at, clock)
         about: Attributes = {"platformops.call.items": carried.items, "platformops.node": carried.node}
+        self._ids.span_id = int(carried.span_id, 16)
         call = self._tracer.start_span("call", inside, SpanKind.CLIENT, about, start_time=clock.ns(carried.sent_at))
         for name, began, ended in stages_of(carried):
             self._span(name, set_span_in_context(call), began, ended, clock)
@@ -139,11 +144,23 @@ def _attributes_of(exchange: Exchange) -> Attributes:
     return {name: value for name, value in told.items() if value != ""}
 
 
-def exporting_to(endpoint: str, *, ratio: float) -> Tracing:
-    """Sends spans to `endpoint`, the base URL of an OTLP/HTTP receiver, from a thread of its own; what it cannot take
-    is dropped."""
+def provider_of(service: str, processor: SpanProcessor, ids: GivenIds) -> TracerProvider:
+    """Of spans that are made of notes, in the name of `service`; each is handed to `processor`."""
+    named = Resource.create({"service.name": service})
+    provider = TracerProvider(sampler=ALWAYS_ON, resource=named, id_generator=ids, shutdown_on_exit=False)
+    provider.add_span_processor(processor)
+    return provider
+
+
+def exporter_to(endpoint: str) -> SpanExporter:
+    """Sends spans to `endpoint`, the base URL of an OTLP/HTTP receiver; what it cannot take is dropped."""
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_S)
+
+
+def exporting_to(endpoint: str, *, ratio: float) -> Tracing:
+    """Sends the spans of requests to `endpoint`, from a thread of its own."""
     from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    exporter = OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces", timeout=EXPORT_S)
-    return Tracing(BatchSpanProcessor(exporter, schedule_delay_millis=1000), ratio=ratio)
+    return Tracing(BatchSpanProcessor(exporter_to(endpoint), schedule_delay_millis=1000), ratio=ratio)

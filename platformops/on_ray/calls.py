@@ -81,13 +81,13 @@ class ReplicaCalls:
         return max(1, self.ready(revision))
 
     async def __call__(
-        self, revision: str, items: Sequence[bytes], *, deadline: float, queued: int
+        self, revision: str, items: Sequence[bytes], *, deadline: float, queued: int, traces: Sequence[str] = ()
     ) -> Sequence[Answer]:
         if revision in self._outages:
             raise RevisionUnavailable(revision)
         begin_s = self._clock.monotonic()
         try:
-            origin, rows = await self._told(revision, items, queued)
+            origin, rows = await self._told(revision, items, queued, traces)
         except (*DIED, ReplicaDied) as error:
             if self.width(revision) == 1:  # nobody else could be asked
                 self._outages.died(revision, self._clock.monotonic())
@@ -98,25 +98,27 @@ class ReplicaCalls:
             self._on_call(revision, origin, len(items), self._clock.monotonic() - begin_s)
         return [Answer(*row, origin.node, origin.stages_s) for row in rows]
 
-    async def _told(self, revision: str, items: Sequence[bytes], queued: int) -> Told:
+    async def _told(self, revision: str, items: Sequence[bytes], queued: int, traces: Sequence[str]) -> Told:
         channels = self._channels.get(revision)
         channel = channels.next(self.ready(revision), self._clock.monotonic()) if channels is not None else None
         if channel is not None:
             try:
-                return await channel.call(items, queued)
+                return await channel.call(items, queued, traces)
             except ReplicaDied:
                 if not channel.is_leaving:  # else it was on its way when the replica stopped listening
                     raise
-        return await self._told_by_serve(revision, items, queued)
+        return await self._told_by_serve(revision, items, queued, traces)
 
-    async def _told_by_serve(self, revision: str, items: Sequence[bytes], queued: int) -> Told:
+    async def _told_by_serve(
+        self, revision: str, items: Sequence[bytes], queued: int, traces: Sequence[str] = ()
+    ) -> Told:
         handle: Any = self._handles.get(revision)
         if handle is None:
             made = await handle_of(revision)
             handle = self._handles.setdefault(revision, made)
             if handle is not made:  # two wanted the first one
                 await made.shutdown_async()
-        origin, rows = await handle.remote(list(items), queued)
+        origin, rows = await handle.remote(list(items), queued, *([list(traces)] if traces else ()))
         if origin.node == self._node:
             self._channels.setdefault(revision, Channels()).learn(origin.address)
         return origin, rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import ray
 
 from platformops.clock import SystemClock
 from platformops.delivery.documents import revision_from
-from platformops.gateway.call import Origin, Row
+from platformops.gateway.call import Answer, Origin, Row
 from platformops.gateway.listener import Listener
 from platformops.gateway.served import limits_of
 from platformops.on_ray import defects, replica
 from platformops.on_ray.autoscaling import ITEMS, QUEUED
 from platformops.on_ray.priority import go_first
+from platformops.on_ray.replica_traces import ReplicaTraces
 from platformops.spec.types import ServeSpec
 from platformops.store.artifacts import Artifacts
 from platformops.store.records import JsonObject
@@ -43,25 +45,26 @@ class ReplicaProcess:
         if loaded.planted:
             self._served = defects.served_with(loaded.planted, self._served)
             self._answer = defects.answering_with(loaded.planted)
+        self._traces = ReplicaTraces(revision=loaded.name, node=self._node, replica=self._replica)
         self._listener = Listener(self._predicted)
         # What is loaded stays: collections need not look through it for as long as the replica lives.
         gc.collect()
         gc.freeze()
 
-    async def predict(self, items: list[bytes], queued: int) -> tuple[Origin, list[Row]]:
+    async def predict(self, items: list[bytes], queued: int, traces: Sequence[str] = ()) -> tuple[Origin, list[Row]]:
         """Where this is, and one row an item, in order; without items, only where this is."""
         await self._listener.open()
-        return await self._predicted(items, queued)
+        return await self._predicted(items, queued, traces)
 
-    async def _predicted(self, items: list[bytes], queued: int) -> tuple[Origin, list[Row]]:
+    async def _predicted(self, items: list[bytes], queued: int, traces: Sequence[str]) -> tuple[Origin, list[Row]]:
         ticket, loop = self._workload.begin(len(items), queued), asyncio.get_running_loop()
         begin_s, took = loop.time(), replica.Times(SystemClock())
         try:
             # A batch in the other thread goes first: two at once would only slow each other down.
             if self._pace.is_short(items) and self._workload.num_batches == 1:
-                answers = self._answer(self._served, items, took)
+                answers = self._answered(items, traces, took)
             else:
-                answers = await loop.run_in_executor(self._thread, self._answer, self._served, items, took)
+                answers = await loop.run_in_executor(self._thread, self._answered, items, traces, took)
         finally:
             self._workload.end(ticket, len(items))
             if items:
@@ -71,6 +74,10 @@ class ReplicaProcess:
             self._node, self._replica, replica.resident_bytes(), stages_s, took.cpu_s, self._listener.name
         )  # fmt: skip
         return origin, [(a.status, a.json, a.code, a.message, a.model_version) for a in answers]
+
+    def _answered(self, items: list[bytes], traces: Sequence[str], took: replica.Times) -> list[Answer]:
+        with self._traces.inside(traces, len(items)):
+            return self._answer(self._served, items, took)
 
     async def __del__(self) -> None:
         """Called by Serve, once it has drained the calls that it knows of; it knows none through the socket."""

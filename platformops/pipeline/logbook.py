@@ -11,6 +11,7 @@ from types import TracebackType
 
 from platformops.clock import Clock
 from platformops.errors import PlatformError
+from platformops.pipeline.spans import trace_id_of
 from platformops.store.records import Json
 
 
@@ -19,7 +20,7 @@ class Logbook:
 
     def __init__(self, folder: Path, *, system: str, run_id: str, clock: Clock) -> None:
         self.path = folder / f"{run_id}.jsonl"
-        self._always = {"platformops.system": system, "platformops.run": run_id}
+        self._always = {"trace.id": trace_id_of(run_id), "platformops.system": system, "platformops.run": run_id}
         self._clock = clock
         # Binary and unbuffered: one write a line, so that a reader and a second writer see whole lines only.
         with self._naming_trouble():

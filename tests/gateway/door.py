@@ -34,7 +34,7 @@ class Replicas:
         self.behave = None
         self.deployed = {"digits-r1", "digits-r2"}
 
-    async def __call__(self, revision, items, *, deadline, queued):
+    async def __call__(self, revision, items, *, deadline, queued, traces=()):
         self.calls.append((revision, list(items)))
         if revision not in self.deployed:
             raise RevisionUnknown(revision)

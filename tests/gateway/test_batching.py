@@ -7,6 +7,7 @@ import pytest
 from platformops.gateway import batching
 from platformops.gateway.batching import ClientGone, Lane, QueueFull
 from platformops.gateway.call import Answer, ReplicaDied, RevisionUnavailable, RevisionUnknown
+from platformops.gateway.trace_context import Trail, named_by
 
 
 class Replica:
@@ -17,8 +18,10 @@ class Replica:
         self.gates = []
         self.held = held
         self.failures = []
+        self.traces = []
 
-    async def __call__(self, revision, items, *, deadline, queued):
+    async def __call__(self, revision, items, *, deadline, queued, traces=()):
+        self.traces.append(list(traces))
         self.calls.append([bytes(i) for i in items])
         if self.held:
             gate = asyncio.Event()
@@ -64,6 +67,27 @@ def test_a_lone_request_leaves_at_once_and_those_that_wait_meanwhile_leave_toget
         assert [(await t)[0].json for t in tasks] == [b"<1>", b"<2>", b"<3>", b"<4>"]
         assert lane.is_idle
         assert (lane.queued, lane.in_flight) == (0, 0)
+
+    run(go())
+
+
+def test_a_call_is_told_of_the_spans_of_the_traced_requests_in_it_and_these_of_the_call():
+    async def go():
+        replica, trails = Replica(), [Trail("one", "1" * 32), Trail("other", "2" * 32)]
+        lane = lane_of(replica)
+        first = submit(lane, "1")
+        await settle()
+        tasks = [submit(lane, "2", trail=trails[0]), submit(lane, "3"), submit(lane, "4", trail=trails[1])]
+        await settle()
+        await replica.release()
+        await replica.release()
+        for task in (first, *tasks):
+            await task
+        assert replica.traces[0] == []
+        told = [named_by(trace.encode()) for trace in replica.traces[1]]
+        assert [(t.trace_id, t.is_sampled) for t in told] == [("1" * 32, True), ("2" * 32, True)]
+        assert [t.span_id for t in told] == [trail.calls[0].span_id for trail in trails]
+        assert [len(trail.calls) for trail in trails] == [1, 1]
 
     run(go())
 

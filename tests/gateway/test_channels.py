@@ -25,12 +25,13 @@ class Replica:
     """Its socket, what came through it, and a gate that answers wait at."""
 
     def __init__(self, name="replica"):
-        self.name, self.calls, self.gate = name, [], asyncio.Event()
+        self.name, self.calls, self.traces, self.gate = name, [], [], asyncio.Event()
         self.gate.set()
         self.listener = Listener(self.answer)
 
-    async def answer(self, items, queued):
+    async def answer(self, items, queued, traces):
         self.calls.append((items, queued))
+        self.traces.append(traces)
         await self.gate.wait()
         if b"bad" in items:
             raise ValueError("a bad item")
@@ -81,6 +82,16 @@ def test_items_come_back_in_order_with_where_they_were_answered(run):
             assert replica.calls == [(items, 7)]
             assert origin == ORIGIN
             assert rows == [(200, b"<" + item + b">", "", "", "v1") for item in items]
+
+    run(go())
+
+
+def test_the_replica_is_told_which_spans_a_call_belongs_to(run):
+    async def go():
+        async with house(Replica()) as (channels, replica):
+            await channels.next(1, 0.0).call([b"x"], 0, ["00-one-span-01", "00-other-span-01"])
+            await channels.next(1, 0.0).call([b"x"], 0)
+            assert replica.traces == [("00-one-span-01", "00-other-span-01"), ()]
 
     run(go())
 

@@ -2,12 +2,8 @@
 
 import asyncio
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
@@ -17,9 +13,10 @@ from platformops.errors import UserError
 from platformops.gateway.access_log import line
 from platformops.gateway.call import Answer
 from platformops.gateway.exchange import Exchange
-from platformops.gateway.trace_context import Carried, parent_of, trace_id_of
-from platformops.gateway.tracing import Tracing, stages_of
+from platformops.gateway.trace_context import Carried, Trail, parent_of, trace_id_of
+from platformops.gateway.tracing import Tracing, exporting_to, stages_of
 from tests.gateway.door import PREDICTION, Door
+from tests.otlp_receiver import receiving
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SAMPLED, UNSAMPLED = f"00-{TRACE}-{SPAN}-01", f"00-{TRACE}-{SPAN}-00"
@@ -72,6 +69,22 @@ def test_a_request_has_spans_for_waiting_call_and_stages_inside_the_clients_own(
     assert request.attributes["platformops.version"] == "digits:v1"
 
 
+def test_the_call_has_the_span_that_its_replica_was_told_of():
+    traced = Traced()
+    told = []
+    whole = traced.door.replicas.__class__.__call__
+
+    async def noted(replicas, revision, items, *, deadline, queued, traces=()):
+        told.extend(traces)
+        return await whole(replicas, revision, items, deadline=deadline, queued=queued)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(traced.door.replicas.__class__, "__call__", noted)
+        traced.door.ask(headers={"traceparent": SAMPLED})
+    call = traced.spans()["call"].context
+    assert told == [f"00-{TRACE}-{call.span_id:016x}-01"]
+
+
 def test_the_same_id_is_in_the_span_the_log_line_and_the_exemplar():
     traced = Traced()
     answer = traced.door.ask()
@@ -103,7 +116,7 @@ def test_nothing_is_noted_without_tracing():
     door = Door()
     door.ask(headers={"traceparent": SAMPLED})
     (exchange,) = door.seen
-    assert exchange.carried is None
+    assert exchange.trail is None
     assert exchange.trace_id == TRACE, "the client's id is in the log all the same"
 
 
@@ -145,39 +158,18 @@ def test_a_later_version_of_the_header_is_read_as_far_as_it_is_known():
 
 
 def test_stages_lie_in_the_middle_of_their_call():
-    carried = Carried(0.0, 1.0, 2.0, 3, "n1", (0.1, 0.2, 0.3))
+    carried = Carried(SPAN, 0.0, 1.0, 2.0, 3, "n1", (0.1, 0.2, 0.3))
     assert [round(x, 6) for _, *pair in stages_of(carried) for x in pair] == [1.2, 1.3, 1.3, 1.5, 1.5, 1.8]
 
 
 @pytest.mark.real
 def test_spans_reach_an_otlp_receiver():
-    received, arrived = [], threading.Event()
-
-    class Receiver(BaseHTTPRequestHandler):
-        def do_POST(self):
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            received.append((self.path, ExportTraceServiceRequest.FromString(body)))
-            self.send_response(200)
-            self.end_headers()
-            arrived.set()
-
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Receiver) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-        thread.start()
-        exporter = OTLPSpanExporter(endpoint=f"http://127.0.0.1:{server.server_port}/v1/traces")
-        tracing = Tracing(SimpleSpanProcessor(exporter))
-        tracing(Exchange("a" * 24, 1.0, "POST", "/digits/predict", "", 5.0, TRACE, system="digits", carried=[]))
+    with receiving() as (address, came):
+        tracing = exporting_to(address, ratio=1.0)
+        trail = Trail("a" * 24, TRACE)
+        tracing(Exchange("a" * 24, 1.0, "POST", "/digits/predict", "", 5.0, TRACE, system="digits", trail=trail))
         tracing.close()
-        assert arrived.wait(30)
-        server.shutdown()
-        thread.join()
-    path, request = received[0]
-    (span,) = [s for r in request.resource_spans for scope in r.scope_spans for s in scope.spans]
-    assert path == "/v1/traces"
-    assert span.trace_id.hex() == TRACE
+    assert [(service, span.trace_id.hex()) for service, span in came] == [("platformops-gateway", TRACE)]
 
 
 def test_traces_are_sent_where_the_environment_says_and_nowhere_without_it(monkeypatch):
