@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.live_system import live
+from benchmarks.live_system import LiveSystem, live
 from platformops.observation.capacity.queueing import predict
 from platformops.observation.capacity.records import Load, Measured
 from platformops.observation.capacity.tails import fit_live
@@ -37,6 +37,9 @@ SLO_S = 0.08
 SECONDS = 3.0
 STEP = 1.1
 MOST_TRIES = 9
+ROUNDS = 2
+"""Of both settings, in turn: a shared machine is not as fast for minutes as it was before."""
+DEFAULT = ("serve.replicas=[1, 1]", "serve.batch=64", "serve.max_queue=512")
 FULLNESS = (0.4, 0.6)
 """Of the rate within the limit, at which predictions are held against what is seen."""
 
@@ -60,26 +63,40 @@ def live_figures(home: Path | None) -> Mapping[str, object]:
         print(f"perf --replicas 4 --rps 200: capacity {perf['capacity_rps']}/s; {perf['predicted']}", flush=True)
         trial = Trial(endpoint_of(SYSTEM), file, SLO_S, SECONDS)
         points = _measured(trial)
-        default = best_rate(trial, rate_of(points, trial))
-        errors = [_compared(trial, points, share * default) for share in FULLNESS]
+        default = [best_rate(trial, rate_of(points, trial))]
+        errors = [_compared(trial, points, share * default[0]) for share in FULLNESS]
         tuned = system.told(
             "tune", SYSTEM, str(file), "--slo", "p99=80ms", "--spec", str(system.spec), "--write", allowed=(0, 1)
         )  # fmt: skip
         if "serve" not in tuned:
             raise SystemExit(f"tune: {tuned}")
         print(f"tune: {tuned['serve']}: {tuned['reason']}; {tuned['measured']}; written: {tuned.get('written')}")
-        now = Trial(endpoint_of(SYSTEM), file, SLO_S, SECONDS)
-        after = best_rate(now, float(str(tuned["kept_rps"])) if tuned.get("written") else default)
-        errors += [_compared(now, _measured(now), share * after) for share in FULLNESS]
         print(system.spec.read_text(encoding="utf-8").splitlines()[-1])
+        now = Trial(endpoint_of(SYSTEM), file, SLO_S, SECONDS)
+        best = [best_rate(now, float(str(tuned["kept_rps"])))] if tuned.get("written") else []
+        errors += [_compared(now, _measured(now), share * (best or default)[0]) for share in FULLNESS]
+        for _ in range(ROUNDS - 1 if best else 0):
+            default.append(_best_with(system, file, DEFAULT, default[0]))
+            best.append(_best_with(system, file, (), best[0]))
+    usual, most = statistics.median(default), statistics.median(best or default)
     return {
-        "tuned_speedup": round(after / default, 2), "default_rps": round(default, 1), "tuned_rps": round(after, 1),
-        "tune_verified": tuned["verified"], "tune_serve": tuned["serve"], "bottleneck": perf["bottleneck"],
+        "tuned_speedup": round(most / usual, 2), "default_rps": round(usual, 1), "tuned_rps": round(most, 1),
+        "rounds": len(default), "tune_verified": tuned["verified"], "tune_serve": tuned["serve"],
+        "bottleneck": perf["bottleneck"],
         "throughput_error_ratio": round(statistics.median(e.throughput_error for e in errors), 3),
         "p99_error_ratio": round(statistics.median(e.p99_error for e in errors), 3),
         "p99_error_ratio_worst": round(max(e.p99_error for e in errors), 3),
         "load_1min": round(os.getloadavg()[0], 2), "measured_on": "a live system",
     }  # fmt: skip
+
+
+def _best_with(system: LiveSystem, file: Path, changes: Sequence[str], start: float) -> float:
+    """The best rate once the spec with these changes has all traffic."""
+    from platformops.cli.perf import endpoint_of
+    from platformops.cli.tuning import AT_ONCE, Trial
+
+    system.told("up", str(system.spec), *(part for change in (*changes, *AT_ONCE) for part in ("--set", change)))
+    return best_rate(Trial(endpoint_of(SYSTEM), file, SLO_S, SECONDS), start)
 
 
 def best_rate(trial: Trial, start: float) -> float:

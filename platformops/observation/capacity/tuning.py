@@ -15,6 +15,8 @@ SHARES = (0.1, 0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 REQUESTS = 6000
 GAIN = 1.02
 """By which a combination must be better than one with fewer replicas."""
+QUEUE_LIMITS = 4.0
+"""Times the limit that a full queue takes to be answered: a stall of a moment makes requests late and refuses none."""
 HEADROOM = 0.9
 """Of the rate that the model just allows: what is proposed must hold when it is measured."""
 
@@ -26,7 +28,7 @@ class Proposal:
     replicas: int
     batch: int
     max_queue: int
-    """Items that may wait at the gateway: more could not be answered within the limit."""
+    """Items that may wait at the gateway: more would wait for a multiple of the limit."""
     prediction: Prediction
     reason: str
 
@@ -46,7 +48,7 @@ def propose(service: Service, *, p99_s: float, replicas: Sequence[int], batches:
         raise ValueError(f"no setting answers within {1e3 * p99_s:.0f} ms: one item alone takes {1e3 * fastest:.1f} ms")
     chosen = best[1]
     capacity = capacity_per_s(service, replicas=chosen.load.replicas, batch=chosen.load.batch)
-    queue = max(chosen.load.batch, int(capacity * p99_s))
+    queue = max(chosen.load.batch, int(QUEUE_LIMITS * capacity * p99_s))
     return Proposal(chosen.load.replicas, chosen.load.batch, queue, chosen, _reason(chosen, p99_s, capacity))
 
 
