@@ -6,7 +6,7 @@ A second lease fences it, so that it never waits for a release and no release wa
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, assert_never
 
@@ -14,6 +14,7 @@ from platformops.clock import Clock
 from platformops.delivery.decisions import decision_puts
 from platformops.errors import PlatformError
 from platformops.health.calibration import Record
+from platformops.health.crashes import Life
 from platformops.health.decide import decide
 from platformops.health.guard import Guard
 from platformops.health.hazard import DAY_S, class_prior, hazard_per_s
@@ -108,6 +109,10 @@ class FleetPorts(Protocol):
         """Revision -> node -> median seconds of its calls of late; None while there is nothing new."""
         ...
 
+    def lives(self) -> Sequence[Life] | None:
+        """Of the replicas that live, and of those that ended within a day; None while there is nothing new."""
+        ...
+
     def ask(self, node: str) -> None:
         """Begins to ask for the node by another way than its probe, unless that is under way."""
         ...
@@ -133,11 +138,21 @@ class FleetPorts(Protocol):
         ...
 
 
+class ReplicaJudge(Protocol):
+    """What follows from the lives of replicas for the versions that they serve."""
+
+    def look(self, lives: Sequence[Life], sound: Collection[str], now: float) -> tuple[str, ...]:
+        """What could not be done, to be tried again; `sound` are the nodes that live."""
+        ...
+
+
 class FleetController:
     """One controller's life. Everything but the watch is in the store; the watch is heard anew within seconds."""
 
-    def __init__(self, store: Store, ports: FleetPorts, clock: Clock, holder: str) -> None:
-        self._store, self._ports, self._clock = store, ports, clock
+    def __init__(
+        self, store: Store, ports: FleetPorts, clock: Clock, holder: str, *, replicas: ReplicaJudge | None = None
+    ) -> None:
+        self._store, self._ports, self._clock, self._replicas = store, ports, clock, replicas
         self.epoch = take(store, LEASE, holder, clock.now())
         self._watch = Watch(now=clock.now())
         self._records = {e.key.removeprefix(NODES): node_from(e.value) for e in store.scan(NODES)}
@@ -169,7 +184,7 @@ class FleetController:
         self._risks = {n: r for n, r in (self._risks | decided.risks).items() if n in members}
         self._choices = {n: c for n, c in (self._choices | decided.choices).items() if n in members}
         self._commit(decided)
-        problems = self._act(decided)
+        problems = (*self._act(decided), *self._judge_replicas(now))
         every_s = min(max(STATUS_EVERY_S, len(members) / STATUS_NODES_A_S), LONGEST_STATUS_S)
         if now - self._status_at >= every_s or decided.decisions:
             self._status_at = now
@@ -283,6 +298,12 @@ class FleetController:
                 self._ports.share(teams)
             case _:
                 assert_never(action)
+
+    def _judge_replicas(self, now: float) -> tuple[str, ...]:
+        if self._replicas is None or (lives := self._ports.lives()) is None:
+            return ()
+        sound = {n for n, m in self._members.items() if m.is_alive and not self._records[n].is_dead}
+        return self._replicas.look(lives, sound, now)
 
     def _status(
         self, decided: Decided, members: Mapping[str, Member], problems: Sequence[str], now: float

@@ -11,7 +11,7 @@ GROUND = {"errors", "clock", "machine", "home", "store"}
 ROOMS = [
     "spec", "apps", "frameworks", "pipeline", "registry", "delivery", "observation", "health", "scheduler", "security",
 ]  # fmt: skip
-CRANKS = {"controller", "fleet", "retraining"}
+CRANKS = {"controller", "fleet", "replica_health", "retraining"}
 RIGHT = {*CRANKS, "gateway", "on_ray", "keeper", "cli", "console"}
 FORBIDDEN_NAMES = {"ray.py", "utils.py", "helpers.py", "common.py", "core.py", "base.py", "manager.py"}
 EDGE_ONLY = {"time", "random"}

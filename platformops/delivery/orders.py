@@ -10,6 +10,7 @@ from platformops.delivery.documents import rollout_json, system_json
 from platformops.delivery.records import (
     Approval,
     Decision,
+    GateResult,
     Revision,
     Rollout,
     RolloutEvent,
@@ -80,10 +81,11 @@ def approve(store: Store, system: str, *, who: str, now: float) -> Rollout:
     return approved
 
 
-def roll_back(store: Store, system: str, *, who: str, now: float) -> Rollout:
+def roll_back(store: Store, system: str, *, who: str, now: float, found: GateResult | None = None) -> Rollout:
     """All traffic to the last good version: a running release is ended, else a rollback to what was stable before.
 
-    Asking twice changes nothing. Raises UserError when there is no earlier version that was left in good order.
+    `found` is what speaks against the present one, where that is more than a person's wish. Asking twice changes
+    nothing. Raises UserError when there is no earlier version that was left in good order.
     """
     present, system_version = load_system(store, system)
     last, version = newest_rollout(store, system)
@@ -100,7 +102,8 @@ def roll_back(store: Store, system: str, *, who: str, now: float) -> Rollout:
     target = last_good(newest_first, present)
     if target is None or present.stable is None:
         raise UserError(f"{system} has no earlier version to go back to", remedy="platformops models lists versions")
-    back = going_back(present.stable, target, last, f"{who} asked to go back", now)
+    why = f"{found.reason}; going back" if found else f"{who} asked to go back"
+    back = replace(going_back(present.stable, target, last, why, now), gates=(found,) if found else ())
     ended = moved(last, E.ABORT, f"{who} rolls back", now) if is_running(last) else None  # a drill
     store.commit([
         Put(system_key(system), system_json(replace(present, wanted=UP)), expect=system_version),

@@ -17,6 +17,7 @@ import ray
 from platformops.clock import Clock, SystemClock
 from platformops.errors import ClusterError
 from platformops.fleet import FleetController
+from platformops.health.crashes import Life
 from platformops.health.nodes import Member
 from platformops.health.records import ChannelAnswer
 from platformops.health.wire import LONGEST_BYTES, Order, Report, order_bytes, report_from
@@ -24,6 +25,7 @@ from platformops.home import Home
 from platformops.on_ray.answering import Answer, Question
 from platformops.on_ray.hands import RPC_TIMEOUT_S, Hands, RayHands
 from platformops.on_ray.turning import CrankThread
+from platformops.replica_health import ReplicaHealth
 from platformops.scheduler.records import Team
 from platformops.store.open import open_store
 from platformops.store.records import JsonObject, Store
@@ -61,6 +63,7 @@ class RayFleet:
         self._stated: dict[str, object] = {}
         """What the whole cluster was told last, by what it is about."""
         self._served: Mapping[str, Mapping[str, float]] | None = None
+        self._lives: Sequence[Life] | None = None
         self._ended = threading.Event()
         self.refresh()
         threading.Thread(target=self._refresh_always, name="nodes", daemon=True).start()
@@ -94,6 +97,10 @@ class RayFleet:
     def serving(self) -> Mapping[str, Mapping[str, float]] | None:
         served, self._served = self._served, None
         return served
+
+    def lives(self) -> Sequence[Life] | None:
+        lives, self._lives = self._lives, None
+        return lives
 
     def ask(self, node: str) -> None:
         under_way = self._asking.get(node)
@@ -159,6 +166,8 @@ class RayFleet:
                 self._served = self._hands.serving()
             except ClusterError:  # a gateway that does not answer has served nobody meanwhile
                 self._served = {}
+            with suppress(ClusterError):
+                self._lives = self._hands.lives()
 
     def _ask(self, node: str) -> None:
         question = Question(*self._servers[node])
@@ -201,7 +210,7 @@ def _opened(home: Home, holder: str) -> Iterator[FleetController]:
     try:
         ports = RayFleet(store, clock, RayHands(clock), str(ray.util.get_node_ip_address()))
         try:
-            fleet = FleetController(store, ports, clock, holder)
+            fleet = FleetController(store, ports, clock, holder, replicas=ReplicaHealth(store))
             yield fleet
             ports.dismiss(fleet.epoch)
         finally:

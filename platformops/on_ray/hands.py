@@ -12,11 +12,13 @@ from ray._private.state import state as ray_state
 
 from platformops.clock import Clock
 from platformops.errors import ClusterError
+from platformops.health.crashes import Life
 from platformops.health.nodes import Member
 from platformops.on_ray import avoiding, gateway, sharing
 from platformops.on_ray.gang_line import LineReader
 from platformops.on_ray.gangs import GangReader, ask_for_checkpoint
 from platformops.on_ray.probing import begin_probe
+from platformops.on_ray.replica_lives import replica_lives
 from platformops.on_ray.serving_pace import ServingPace
 from platformops.on_ray.session import HEAD
 from platformops.pipeline.modules import PLATFORM_ROOT
@@ -45,6 +47,10 @@ class Hands(Protocol):
 
     def serving(self) -> Mapping[str, Mapping[str, float]]:
         """Revision -> node -> median seconds of its calls since the last time; may wait for the gateway for long."""
+        ...
+
+    def lives(self) -> Sequence[Life]:
+        """Of replicas: those that live, and those that Ray remembers."""
         ...
 
     def begin_probe(self, node: str, incarnation: int, key: bytes, controller: Address, server: Address) -> object:
@@ -95,6 +101,12 @@ class RayHands:
             return self._pace.look(gateway.tallies())
         except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
             raise ClusterError(f"Ray does not tell the gateway: {error}") from error
+
+    def lives(self) -> Sequence[Life]:
+        try:
+            return replica_lives()
+        except (ray.exceptions.RayError, RuntimeError, TimeoutError) as error:
+            raise ClusterError(f"Ray does not tell its actors: {error}") from error
 
     def begin_probe(self, node: str, incarnation: int, key: bytes, controller: Address, server: Address) -> object:
         try:

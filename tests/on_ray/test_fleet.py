@@ -46,6 +46,9 @@ class FakeHands:
     def serving(self):
         return {}
 
+    def lives(self):
+        return []
+
     def begin_probe(self, node, incarnation, key, controller, server):
         given = {
             "node": node, "incarnation": incarnation, "key": key.hex(), "controller": controller, "site": [],

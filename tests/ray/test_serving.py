@@ -208,9 +208,20 @@ def test_with_two_replicas_a_killed_one_costs_no_request(live):
     for thread in threads:
         thread.join()
     assert set(statuses) == {200}
+    await_true(lambda: [life.has_crashed for life in lives_of(double) if life.ended] == [True])
     place.route(revision, {revision.name: 100.0}, 11)
     await_true(lambda: ask(place, address).json().get("revision") == revision.name)
     serving.remove_revision(double.name)
+    await_true(lambda: all(life.ended for life in lives_of(double)))
+    ended = lives_of(double)
+    assert sorted(life.has_crashed for life in ended) == [False] * (len(ended) - 1) + [True], "the others were stopped"
+    assert all(life.began <= life.ended for life in ended)
+
+
+def lives_of(revision):
+    from platformops.on_ray.replica_lives import replica_lives
+
+    return [life for life in replica_lives() if life.revision == revision.name]
 
 
 def test_more_items_in_flight_than_one_replica_holds_bring_a_second_one(live):

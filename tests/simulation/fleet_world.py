@@ -10,6 +10,7 @@ from platformops.health.nodes import NODES, WISHES, Member, Wished, node_from, w
 from platformops.health.records import ChannelAnswer, Heartbeat
 from platformops.health.vitals import CLOCK_STEP, DISK_FREE, FSYNC, MEMORY_AVAILABLE, MEMORY_STALL
 from platformops.health.wire import RayletState, Report, Stopped
+from platformops.replica_health import ReplicaHealth
 from platformops.store.memory import MemoryStore
 from tests.simulation.world import FaultyStore, Killed
 
@@ -48,6 +49,8 @@ class FakeFleet:
         self.rates_per_s = {}
         self.serves_s, self.served_at = {}, 0.0
         """Revision -> node -> seconds that its calls take."""
+        self.replicas = None
+        """Lives of replicas, where there are any."""
 
     def __getitem__(self, node):
         return self.machines[node]
@@ -93,6 +96,9 @@ class FakeFleet:
             return None
         self.served_at = self.clock.now()
         return self.serves_s
+
+    def lives(self):
+        return self.replicas
 
     def answers(self):
         found, self.asked = self.asked, []
@@ -164,9 +170,9 @@ class FakeFleet:
 class FleetWorld:
     """Store, clock, fleet, and a controller that is replaced when it is killed."""
 
-    def __init__(self, num_nodes=5, *, kill_at=()):
-        self.clock, self.touches, self.kill_at, self.kills = ManualClock(), 0, set(kill_at), 0
-        self.store = MemoryStore()
+    def __init__(self, num_nodes=5, *, kill_at=(), clock=None, store=None):
+        self.clock, self.touches, self.kill_at, self.kills = clock or ManualClock(), 0, set(kill_at), 0
+        self.store = store or MemoryStore()
         self.fleet = FakeFleet(self.clock, num_nodes, touch=self._touch)
         self.controller = None
         self.run(20)
@@ -181,7 +187,9 @@ class FleetWorld:
         try:
             if self.controller is None:
                 store = FaultyStore(self.store, self._touch)
-                self.controller = FleetController(store, self.fleet, self.clock, "simulated")
+                self.controller = FleetController(
+                    store, self.fleet, self.clock, "simulated", replicas=ReplicaHealth(store)
+                )
             self.controller.turn()
         except ClusterError:
             pass
