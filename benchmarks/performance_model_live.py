@@ -37,7 +37,7 @@ SLO_S = 0.08
 SECONDS = 3.0
 STEP = 1.1
 MOST_TRIES = 9
-ROUNDS = 2
+ROUNDS = 3
 """Of both settings, in turn: a shared machine is not as fast for minutes as it was before."""
 STRETCHES = 3
 """Looked at for each prediction."""
