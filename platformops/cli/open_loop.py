@@ -18,11 +18,12 @@ class Taken:
     """What became of the requests so far."""
 
     def __init__(self) -> None:
-        self.latencies_s: list[float] = []
+        self.seconds: list[tuple[float, float]] = []
+        """When each answered one was due, and how long after that its answer came."""
         self.errors = 0
 
-    def add(self, latency_s: float, *, is_ok: bool) -> None:
-        self.latencies_s.append(latency_s)
+    def add(self, due_at: float, seconds: float, *, is_ok: bool) -> None:
+        self.seconds.append((due_at, seconds))
         self.errors += not is_ok
 
 
@@ -97,19 +98,22 @@ class Door(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         head = self._receiving.take(data)
         if head is not None:
-            latency_s = time.perf_counter() - self._due_at
-            self._doors.taken.add(latency_s, is_ok=head.startswith(b"http/1.1 200"))
+            seconds = time.perf_counter() - self._due_at
+            self._doors.taken.add(self._due_at, seconds, is_ok=head.startswith(b"http/1.1 200"))
             self._doors.free(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._doors.gone(self)
 
 
-async def run(port: int, request: bytes, due_s: Sequence[float], *, grace_s: float = 2.0) -> Mapping[str, float]:
+async def run(
+    port: int, request: bytes, due_s: Sequence[float], *, warm_up: int = 0, grace_s: float = 2.0
+) -> Mapping[str, float]:
     """Sends `request` at each of `due_s` after the start; figures of the answers that came until `grace_s` later.
 
     A request that finds every connection busy waits, and its waiting counts: nothing is left out because it was slow
-    (the coordinated omission of closed loops).
+    (the coordinated omission of closed loops). The first `warm_up` requests, for which connections are opened, count
+    only where they fail.
     """
     doors, started = Doors(port, request), time.perf_counter()
     for due in due_s:
@@ -117,20 +121,22 @@ async def run(port: int, request: bytes, due_s: Sequence[float], *, grace_s: flo
             await asyncio.sleep(pause_s)
         doors.ask(started + due)
     taken, deadline = doors.taken, time.perf_counter() + grace_s
-    while len(taken.latencies_s) < len(due_s) and time.perf_counter() < deadline:
+    while len(taken.seconds) < len(due_s) and time.perf_counter() < deadline:
         await asyncio.sleep(0.01)
     doors.close()
-    return _figures(taken, len(due_s), due_s[-1])
+    begin_s = due_s[warm_up - 1] if warm_up else 0.0
+    counted = [seconds for due_at, seconds in taken.seconds if due_at > started + begin_s]
+    errors = taken.errors + len(due_s) - len(taken.seconds)
+    return _figures(counted, len(due_s) - warm_up, due_s[-1] - begin_s, errors)
 
 
-def _figures(taken: Taken, sent: int, seconds: float) -> Mapping[str, float]:
+def _figures(answered_s: Sequence[float], sent: int, seconds: float, errors: int) -> Mapping[str, float]:
     """An answer that never came was slower than all that did."""
-    lost = sent - len(taken.latencies_s)
-    ordered = [*sorted(taken.latencies_s), *[float("inf")] * lost]
+    ordered = [*sorted(answered_s), *[float("inf")] * (sent - len(answered_s))]
     return {
         "requests": sent,
-        "errors": taken.errors + lost,
-        "rps": (sent - lost) / seconds,
+        "errors": errors,
+        "rps": len(answered_s) / seconds,
         "p50_s": ordered[len(ordered) // 2],
         "p99_s": ordered[int(0.99 * (len(ordered) - 1))],
     }

@@ -28,6 +28,7 @@ from platformops.store.records import JsonObject
 PORT = 8000
 """Of a gateway that would have to be started; a live system has one."""
 LEAST_PROOF_S = 5.0
+WARM_UP_S = 1.0
 LEAST_RATE = 0.95
 """Of the rate that was offered, answered in time."""
 AT_ONCE = ("release.steps=['100%']", "release.margins.latency='100%'")
@@ -92,14 +93,14 @@ def proven(trial: Trial, rate: float, *, seconds: float) -> Proof:
 
 def offered(trial: Trial, rate: float, *, seconds: float) -> Mapping[str, float]:
     """What became of requests that came at random, `rate` a second."""
-    count = max(FEWEST, int(rate * seconds))
-    gaps = np.random.default_rng(0).exponential(1.0, count)
-    gaps *= count / rate / gaps.sum()  # at random, and yet at the rate that was asked for
+    warm_up, count = int(rate * WARM_UP_S), max(FEWEST, int(rate * seconds))
+    gaps = np.random.default_rng(0).exponential(1.0, warm_up + count)
+    gaps *= len(gaps) / rate / gaps.sum()  # at random, and yet at the rate that was asked for
     endpoint = trial.endpoint
     headers = [f"Authorization: Bearer {endpoint.predict_key}", f"Content-Type: {kind_of(trial.file)}"]
     request = request_bytes(f"/{endpoint.system}/predict", trial.file.read_bytes(), headers)
     port = int(endpoint.gateway.rpartition(":")[2])
-    return asyncio.run(run(port, request, np.cumsum(gaps).tolist(), grace_s=max(2.0, 4 * trial.p99_s)))
+    return asyncio.run(run(port, request, np.cumsum(gaps).tolist(), warm_up=warm_up, grace_s=max(2.0, 4 * trial.p99_s)))
 
 
 def rate_of(points: Sequence[Measured], trial: Trial) -> float:
