@@ -303,6 +303,8 @@ class FleetController:
         if self._replicas is None or (lives := self._ports.lives()) is None:
             return ()
         sound = {n for n, m in self._members.items() if m.is_alive and not self._records[n].is_dead}
+        ours = {(n, k.pid) for n, record in self._records.items() for k in record.killed}
+        lives = [replace(one, has_crashed=one.has_crashed and (one.node, one.pid) not in ours) for one in lives]
         return self._replicas.look(lives, sound, now)
 
     def _status(

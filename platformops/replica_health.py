@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from platformops.delivery.decisions import decision_puts
-from platformops.delivery.orders import roll_back
-from platformops.delivery.records import Decision, GateResult, Revision, System
+from platformops.delivery.orders import go_back
+from platformops.delivery.records import Decision, GateResult, Revision, RolloutKind, RolloutState
 from platformops.delivery.rollout import is_running
-from platformops.delivery.systems import UP, load_rollout, load_systems, newest_rollout
+from platformops.delivery.systems import UP, load_systems, rollouts
 from platformops.errors import StoreConflict, UserError
 from platformops.health.crashes import Blame, Life, blamed, remedy_for
 from platformops.health.remedy import Choice, Remedy
 from platformops.store.records import JsonObject, Store
-
-WHO = "node health"
 
 
 class ReplicaHealth:
@@ -33,34 +31,43 @@ class ReplicaHealth:
         problems = []
         for system, _ in load_systems(self._store).values():
             blame = blames.get(system.stable.name) if system.stable and system.wanted == UP else None
-            if blame is not None and system.stable is not None:
-                problems += self._judge(system, system.stable, blame, now)
+            if blame is None or system.stable is None:
+                continue
+            try:
+                self._judge(system.stable, blame, now)
+            except StoreConflict as conflict:
+                problems.append(f"roll back {system.name}: {conflict.message}")
         return tuple(problems)
 
-    def _judge(self, system: System, stable: Revision, blame: Blame, now: float) -> list[str]:
+    def _judge(self, stable: Revision, blame: Blame, now: float) -> None:
         choice = remedy_for(blame)
-        if choice.remedy is not Remedy.ROLL_BACK or is_running(newest_rollout(self._store, system.name)[0]):
-            return []
-        found = found_of(stable, blame, choice)
-        brought = load_rollout(self._store, system.name, stable.number)
-        if brought is not None and not brought.terms.rolls_back:
-            self._alarm(system, stable, f"{found.reason}; release.on_degrade is alarm", now)
-            return []
-        try:
-            roll_back(self._store, system.name, who=WHO, now=now, found=found)
-        except UserError as error:
-            self._alarm(system, stable, f"{found.reason}; {error.message}", now)
-        except StoreConflict as conflict:
-            return [f"roll back {system.name}: {conflict.message}"]
-        return []
-
-    def _alarm(self, system: System, stable: Revision, reason: str, now: float) -> None:
-        if stable.name in self._alarmed:
+        if choice.remedy is not Remedy.ROLL_BACK:
             return
-        subjects = (system.name, stable.version_name)
-        decisions = [Decision(subject, "raised an alarm", reason, (), "", now) for subject in subjects]
-        self._store.commit(decision_puts(self._store, decisions))
-        self._alarmed.add(stable.name)
+        found = found_of(stable, blame, choice)
+        try:
+            why_not = self._why_it_stays(stable)
+            if not why_not:
+                go_back(self._store, stable, found, now=now)
+        except UserError as error:
+            why_not = error.message
+        if why_not and stable.name not in self._alarmed:
+            decisions = [
+                Decision(subject, "raised an alarm", f"{found.reason}; {why_not}", (), "", now)
+                for subject in (stable.system, stable.version_name)
+            ]
+            self._store.commit(decision_puts(self._store, decisions))
+            self._alarmed.add(stable.name)
+
+    def _why_it_stays(self, stable: Revision) -> str:
+        """Empty where nothing speaks against going back."""
+        before = rollouts(self._store, stable.system)
+        brought = next((r for r in before if r.candidate == stable and r.state is RolloutState.PROMOTED), None)
+        if brought is not None and not brought.terms.rolls_back:
+            return "release.on_degrade is alarm"
+        if brought is not None and brought.kind is RolloutKind.ROLLBACK:
+            return "it was itself gone back to: two versions that suffer from one cause would send each other back"
+        left = [r for r in before if r.kind is RolloutKind.ROLLBACK and r.stable == stable and not is_running(r)]
+        return f"going back was tried before ({left[0].name}: {left[0].reason})" if left else ""
 
 
 def found_of(stable: Revision, blame: Blame, choice: Choice) -> GateResult:

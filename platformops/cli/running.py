@@ -88,7 +88,6 @@ def carry_out(
     `until` ends it after a stage, with those that it needs. Raises ClusterError before the first step of a spec that
     the cluster can never carry out (or serve, if it will be), and GateRefused there for a tree that may not be served.
     """
-    from platformops.cli import run_traces
     from platformops.cli.origins import check_origin
     from platformops.pipeline.identity import FileIdentity
     from platformops.pipeline.plan import plan_until
@@ -100,7 +99,6 @@ def carry_out(
         made = replace(made, plan=plan_until(made.plan, until))
     if is_served:
         check_origin(made, environment, s)
-    traces = settings.traces()
     launcher = OnClusterLauncher(s.cluster, s.clock, check=partial(check_demand_on, made.spec, is_served=is_served))
     try:
         result = run_plan(
@@ -120,9 +118,22 @@ def carry_out(
         )
     finally:
         launcher.close()
-    if not run_traces.send(traces, s.where.logs / f"{result.run_id}.jsonl", result.run_id):
-        s.show(Progress("trace", "failed", message=f"nobody takes it at {traces.endpoint}"))
-    return Ran(made, result, _registered(made, result, s) if result.state is RunState.SUCCEEDED else None)
+    ran = Ran(made, result, _registered(made, result, s) if result.state is RunState.SUCCEEDED else None)
+    _trace(result, s)
+    return ran
+
+
+def _trace(result: RunResult, s: Session) -> None:
+    """Sends the trace of a run that has ended, where the environment wants it; no run fails for its trace."""
+    from platformops.cli import run_traces
+
+    try:
+        is_sent = run_traces.send(settings.traces(), s.where.logs / f"{result.run_id}.jsonl", result.run_id)
+        why = "" if is_sent else "nobody takes it at OTEL_EXPORTER_OTLP_ENDPOINT"
+    except Exception as error:  # whatever a library of others makes of the environment
+        why = f"{type(error).__name__}: {error}"
+    if why:
+        s.show(Progress("trace", "failed", message=why))
 
 
 def check_demand_on(spec: PlatformSpec, cluster: Cluster, *, is_served: bool) -> None:

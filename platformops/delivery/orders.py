@@ -81,11 +81,10 @@ def approve(store: Store, system: str, *, who: str, now: float) -> Rollout:
     return approved
 
 
-def roll_back(store: Store, system: str, *, who: str, now: float, found: GateResult | None = None) -> Rollout:
+def roll_back(store: Store, system: str, *, who: str, now: float) -> Rollout:
     """All traffic to the last good version: a running release is ended, else a rollback to what was stable before.
 
-    `found` is what speaks against the present one, where that is more than a person's wish. Asking twice changes
-    nothing. Raises UserError when there is no earlier version that was left in good order.
+    Asking twice changes nothing. Raises UserError when there is no earlier version that was left in good order.
     """
     present, system_version = load_system(store, system)
     last, version = newest_rollout(store, system)
@@ -102,14 +101,35 @@ def roll_back(store: Store, system: str, *, who: str, now: float, found: GateRes
     target = last_good(newest_first, present)
     if target is None or present.stable is None:
         raise UserError(f"{system} has no earlier version to go back to", remedy="platformops models lists versions")
-    why = f"{found.reason}; going back" if found else f"{who} asked to go back"
-    back = replace(going_back(present.stable, target, last, why, now), gates=(found,) if found else ())
+    back = going_back(present.stable, target, last, f"{who} asked to go back", now)
     ended = moved(last, E.ABORT, f"{who} rolls back", now) if is_running(last) else None  # a drill
     store.commit([
         Put(system_key(system), system_json(replace(present, wanted=UP)), expect=system_version),
         *([Put(rollout_key(ended), rollout_json(ended), expect=version)] if ended else []),
         Put(rollout_key(back), rollout_json(back), expect=ABSENT),
         *decision_puts(store, [*(decisions_on(ended, now) if ended else ()), *decisions_on(back, now)]),
+    ])  # fmt: skip
+    return back
+
+
+def go_back(store: Store, judged: Revision, found: GateResult, *, now: float) -> Rollout | None:
+    """A rollback from the stable version `judged` for what was found against it; None where it is not stable any more,
+    a rollout runs, or the system is to be down: others have the word then.
+
+    Raises UserError when there is no earlier version that was left in good order, and StoreConflict.
+    """
+    present, system_version = load_system(store, judged.system)
+    last, _ = newest_rollout(store, judged.system)
+    if present is None or last is None or present.wanted != UP or is_running(last) or present.stable != judged:
+        return None
+    target = last_good(rollouts(store, judged.system), present)
+    if target is None:
+        raise UserError(f"{judged.system} has no earlier version to go back to", remedy="platformops models")
+    back = replace(going_back(judged, target, last, f"{found.reason}; going back", now), gates=(found,))
+    store.commit([
+        Put(system_key(judged.system), system_json(present), expect=system_version),
+        Put(rollout_key(back), rollout_json(back), expect=ABSENT),
+        *decision_puts(store, decisions_on(back, now)),
     ])  # fmt: skip
     return back
 

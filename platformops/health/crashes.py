@@ -1,9 +1,9 @@
 """Whether replicas die because of the version that they serve, of the node that they are on, or by chance (Bayes).
 
-Three kinds of explanation exclude each other: one version is bad, one node is, or neither. Crashes come at a rate that
-nobody knows, so that each explanation is worth the probability of what was seen with that rate integrated out
-(Gamma-Poisson: Gelman et al., Bayesian Data Analysis, 3rd ed., section 2.6): a bad version has one rate on all of its
-nodes, a bad node one for all versions, and by chance each pair has its own, which is low.
+Crashes come at a rate that nobody knows, so that each explanation is worth the probability of what was seen with that
+rate integrated out (Gamma-Poisson: Gelman et al., Bayesian Data Analysis, 3rd ed., section 2.6): a bad version has one
+rate on all of its nodes, a bad node one for all versions, and by chance each pair has its own, which is low. The best
+explanation is taken, what it explains is left out, and the rest is looked at again: there may be two.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ PRIOR_VERSION, PRIOR_NODE = 0.01, 0.01
 """Of a version that has passed its gates, and of a node that goes on working."""
 ROLL_BACK_SLOT_S = 300.0
 """What a version that has passed its gates is worth: minutes of a replica."""
+GRACE_S = 30.0
+"""Until a death counts: by then it is known whether the node died with it."""
 RESTART_S = 60.0
 """From the death of a replica until another one answers in its place."""
 
@@ -39,7 +41,8 @@ class Life:
     ended: float | None = None
     """None while it lives."""
     has_crashed: bool = False
-    """Its process ended, and nobody who manages it had it ended."""
+    """Its process ended, and Ray had not been asked for that."""
+    pid: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Blame:
     """That its version is what they die of."""
     crashes: int
     nodes: int
-    """On which they crashed."""
+    """On which they crashed more than once: whatever befell all nodes in one moment is one event."""
     per_s: float
     """Crashes to expect of all that live, if it is the version."""
 
@@ -64,26 +67,46 @@ class _Cell:
     hours: float = 0.0
 
 
+Cells = Mapping[tuple[str, str], _Cell]
+
+
 def blamed(lives: Iterable[Life], sound: Collection[str], now: float) -> Mapping[str, Blame]:
     """For each revision of which a replica crashed within a day. `sound` are the nodes that live: a replica that went
     with its node is nobody's crash but the node's."""
     known = [life for life in lives if life.ended is None or now - life.ended < WINDOW_S]
-    cells = _cells(known, sound, now)
-    revisions = sorted({revision for (revision, _), cell in cells.items() if cell.crashes})
-    by_version = {r: _log_odds(cells, [k for k in cells if k[0] == r], PRIOR_VERSION) for r in revisions}
-    nodes = {node for (_, node), cell in cells.items() if cell.crashes}
-    by_node = [_log_odds(cells, [k for k in cells if k[1] == n], PRIOR_NODE) for n in sorted(nodes)]
-    most = max([0.0, *by_version.values(), *by_node])
-    total = sum(math.exp(odds - most) for odds in (0.0, *by_version.values(), *by_node))
+    whole = rest = _cells(known, sound, now)
     found = {}
-    for revision, odds in by_version.items():
-        own = {node: cell for (r, node), cell in cells.items() if r == revision}
-        crashes, hours = sum(c.crashes for c in own.values()), sum(c.hours for c in own.values())
-        alive = sum(life.revision == revision and life.ended is None for life in known)
-        per_s = alive * (FAULT[0] + crashes) / (FAULT[1] + hours) / HOUR_S
-        num_nodes = sum(cell.crashes > 0 for cell in own.values())
-        found[revision] = Blame(revision, math.exp(odds - most) / total, crashes, num_nodes, per_s)
+    while any(cell.crashes for cell in rest.values()):
+        by_version, by_node = (_odds(rest, place, prior) for place, prior in ((0, PRIOR_VERSION), (1, PRIOR_NODE)))
+        version, node = max(by_version, key=lambda v: by_version[v]), max(by_node, key=lambda n: by_node[n])
+        for one in by_version if max(by_version[version], by_node[node]) <= 0.0 else (version,):
+            found[one] = _blame(one, _share(by_version[one], by_node.values()), whole, known)
+        if max(by_version[version], by_node[node]) <= 0.0:
+            break
+        place, name = (0, version) if by_version[version] >= by_node[node] else (1, node)
+        rest = {where: cell for where, cell in rest.items() if where[place] != name}
     return found
+
+
+def _odds(cells: Cells, place: int, prior: float) -> Mapping[str, float]:
+    """Name -> log odds of a fault of each version (`place` 0) or node (1) that had a crash, against chance."""
+    names = sorted({where[place] for where, cell in cells.items() if cell.crashes})
+    return {name: _log_odds(cells, [where for where in cells if where[place] == name], prior) for name in names}
+
+
+def _share(log_odds: float, others: Collection[float]) -> float:
+    """Probability of an explanation beside chance and these others."""
+    most = max(0.0, log_odds, *others)
+    total = math.exp(-most) + math.exp(log_odds - most) + sum(math.exp(other - most) for other in others)
+    return math.exp(log_odds - most) / total
+
+
+def _blame(revision: str, probability: float, cells: Cells, lives: Collection[Life]) -> Blame:
+    own = [cell for (r, _), cell in cells.items() if r == revision]
+    crashes, hours, hit = sum(c.crashes for c in own), sum(c.hours for c in own), sum(c.crashes > 0 for c in own)
+    alive = sum(life.revision == revision and life.ended is None for life in lives)
+    per_s = max(alive, hit) * (FAULT[0] + crashes) / (FAULT[1] + hours) / HOUR_S
+    return Blame(revision, probability, crashes, sum(c.crashes > 1 for c in own), per_s)
 
 
 def remedy_for(blame: Blame) -> Choice:
@@ -95,17 +118,17 @@ def remedy_for(blame: Blame) -> Choice:
     return choose(suspicion, Workload(), Prices(HOUR_S, roll_back_slot_s=ROLL_BACK_SLOT_S, may_drain=False))
 
 
-def _cells(lives: Iterable[Life], sound: Collection[str], now: float) -> Mapping[tuple[str, str], _Cell]:
+def _cells(lives: Iterable[Life], sound: Collection[str], now: float) -> Cells:
     crashes: dict[tuple[str, str], int] = defaultdict(int)
     hours: dict[tuple[str, str], float] = defaultdict(float)
     for life in lives:
         where, until = (life.revision, life.node), now if life.ended is None else life.ended
         hours[where] += max(0.0, until - max(life.began, now - WINDOW_S)) / HOUR_S
-        crashes[where] += life.has_crashed and life.node in sound
+        crashes[where] += life.has_crashed and life.node in sound and now - until >= GRACE_S
     return {where: _Cell(crashes[where], spent) for where, spent in hours.items()}
 
 
-def _log_odds(cells: Mapping[tuple[str, str], _Cell], own: Collection[tuple[str, str]], prior: float) -> float:
+def _log_odds(cells: Cells, own: Collection[tuple[str, str]], prior: float) -> float:
     """Of one fault that all of `own` share, against chance everywhere; the other pairs are by chance in both."""
     together = _Cell(sum(cells[k].crashes for k in own), sum(cells[k].hours for k in own))
     by_chance = sum(_log_evidence(cells[k], CHANCE) for k in own)

@@ -118,7 +118,12 @@ class ReplicaCalls:
             handle = self._handles.setdefault(revision, made)
             if handle is not made:  # two wanted the first one
                 await made.shutdown_async()
-        origin, rows = await handle.remote(list(items), queued, *([list(traces)] if traces else ()))
+        try:
+            origin, rows = await handle.remote(list(items), queued, *([list(traces)] if traces else ()))
+        except TypeError:  # a replica of before traces went that far
+            if not traces:
+                raise
+            origin, rows = await handle.remote(list(items), queued)
         if origin.node == self._node:
             self._channels.setdefault(revision, Channels()).learn(origin.address)
         return origin, rows

@@ -33,6 +33,8 @@ from platformops.store.records import JsonObject, Store
 TICK_S = 0.25
 TABLE_S = 1.0
 SERVING_S = 5.0
+LIVES_S = 30.0
+"""Between two looks at Ray's table of actors, which may be long."""
 CHANNEL_S = 1.5
 """A healthy server answers in milliseconds; one on a machine with ten times too much work in a few hundred."""
 CALLS = 8
@@ -161,13 +163,16 @@ class RayFleet:
 
     def _look_always(self) -> None:
         """On a thread of its own: a gateway that is held still must not hold up the table of nodes."""
+        looked_at = -LIVES_S
         while not self._ended.wait(SERVING_S):
             try:
                 self._served = self._hands.serving()
             except ClusterError:  # a gateway that does not answer has served nobody meanwhile
                 self._served = {}
-            with suppress(ClusterError):
-                self._lives = self._hands.lives()
+            if self._clock.monotonic() - looked_at >= LIVES_S:
+                looked_at = self._clock.monotonic()
+                with suppress(ClusterError):
+                    self._lives = self._hands.lives()
 
     def _ask(self, node: str) -> None:
         question = Question(*self._servers[node])

@@ -28,6 +28,11 @@ def _life(actor: Mapping[str, Any]) -> Life | None:
     if match is None or not actor["StartTime"] or not node.strip("f"):
         return None
     is_dead = actor["State"] == "DEAD"
-    why = actor["DeathCause"].actor_died_error_context.reason if is_dead else None
     ended = actor["EndTime"] / 1000 if is_dead else None
-    return Life(match["revision"], node, actor["StartTime"] / 1000, ended, has_crashed=why == CRASHED)
+    has_crashed = is_dead and _is_crash(actor["DeathCause"])
+    return Life(match["revision"], node, actor["StartTime"] / 1000, ended, has_crashed, actor["Pid"])
+
+
+def _is_crash(cause: Any) -> bool:  # noqa: ANN401  a protobuf message, which is untyped
+    """Also what Ray ended for want of memory: if a node is short of it, its replicas of every version are."""
+    return bool(cause.HasField("oom_context") or cause.actor_died_error_context.reason == CRASHED)

@@ -74,8 +74,11 @@ def _provide() -> None:
         from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
     except ImportError:
         return
-    provider = TracerProvider(resource=Resource.create({"service.name": "platformops-replica"}))
+    # The gateway has decided which requests are traced: what belongs to none of them is not.
+    named = Resource.create({"service.name": "platformops-replica"})
+    provider = TracerProvider(resource=named, sampler=ParentBased(ALWAYS_OFF))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     set_tracer_provider(provider)

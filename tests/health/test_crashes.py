@@ -2,7 +2,7 @@
 
 import pytest
 
-from platformops.health.crashes import Life, blamed, remedy_for
+from platformops.health.crashes import GRACE_S, Life, blamed, remedy_for
 from platformops.health.remedy import Remedy
 
 NOW = 1_000_000.0
@@ -54,6 +54,39 @@ def test_replicas_that_went_with_their_node_or_were_stopped_are_no_crashes():
     assert blame(lives("r2", "a", 9), lives("r2", "b", 9), sound=()) == {}
     stopped = [Life("r2", "a", NOW - 60.0 * n, NOW - 60.0 * (n - 1)) for n in range(1, 9)]
     assert blame(stopped) == {}
+
+
+def test_two_bad_versions_are_both_found_and_one_that_was_sent_back_hides_no_other():
+    worst = lives("r1", "a", 20), lives("r1", "b", 20)
+    gone = [life for group in worst for life in group if life.ended]
+    found = blame(gone, lives("r2", "a", 4), lives("r2", "b", 4))
+    assert min(found["r1"].probability, found["r2"].probability) > 0.9
+    assert remedy_for(found["r2"]).remedy is Remedy.ROLL_BACK
+
+
+def test_a_sick_node_hides_no_bad_version():
+    sick = [lives(f"r{n}", "a", 10) for n in range(3, 6)]
+    found = blame(*sick, lives("r2", "b", 5), lives("r2", "c", 5))
+    assert found["r2"].probability > 0.9
+    assert max([b.probability for r, b in found.items() if r != "r2"], default=0.0) < 0.1
+
+
+@pytest.mark.parametrize("hours", [0.2, 1.0, 2.0])
+def test_one_moment_in_which_all_replicas_die_is_one_event(hours):
+    nodes = [f"n{i}" for i in range(10)]
+    found = blame(*[lives("r2", node, 1, hours=hours) for node in nodes], sound=nodes)["r2"]
+    assert remedy_for(found).remedy is Remedy.WAIT
+
+
+def test_a_death_counts_once_it_is_known_whether_its_node_died_too():
+    fresh = [Life("r2", n, NOW - 300 + 10 * i, NOW - GRACE_S / 2, has_crashed=True) for n in "ab" for i in range(5)]
+    assert blamed(fresh, "ab", NOW) == {}
+    assert blamed(fresh, "ab", NOW + GRACE_S)["r2"].crashes == 10
+
+
+def test_a_version_of_which_nothing_lives_at_the_moment_is_rolled_back_too():
+    ended = [life for node in "ab" for life in lives("r2", node, 8, hours=0.2) if life.ended]
+    assert remedy_for(blamed(ended, "ab", NOW + GRACE_S)["r2"]).remedy is Remedy.ROLL_BACK
 
 
 def test_what_crashed_long_ago_is_forgotten():

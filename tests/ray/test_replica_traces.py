@@ -48,6 +48,13 @@ def test_spans_of_an_app_reach_the_receiver_below_the_call_and_name_all_requests
 
 
 @pytest.mark.real
+def test_what_an_app_does_for_requests_that_are_not_traced_is_sent_nowhere():
+    with receiving() as (address, came):
+        ran([], OTEL_EXPORTER_OTLP_ENDPOINT=address)
+    assert came == []
+
+
+@pytest.mark.real
 def test_without_an_endpoint_the_app_is_in_the_trace_all_the_same():
     assert ran([FIRST]) == "a" * 32
 

@@ -7,7 +7,8 @@ from benchmarks.release_traffic import Traffic
 from platformops.delivery.decisions import explain
 from platformops.delivery.records import RolloutKind, RolloutState
 from platformops.delivery.systems import newest_rollout
-from platformops.health.crashes import Life
+from platformops.health.crashes import Life, blamed, remedy_for
+from platformops.health.remedy import Remedy
 from platformops.replica_health import ReplicaHealth
 from tests.simulation.fleet_world import FleetWorld
 from tests.simulation.world import World, check_settled
@@ -41,10 +42,13 @@ def promoted(*, versions=2, **release):
 
 
 def crashing(world, health, replicas, nodes, *, times=8):
-    """Each of these nodes loses its replica so often, a minute apart; what health could not do."""
-    problems = []
+    """Each of these nodes loses its replica so often, a minute apart, or until it is sent back; what health could not
+    do."""
+    problems, stable = [], world.system.stable.name
     for _ in range(times):
         world.run(60)
+        if world.system.stable.name != stable:
+            break
         for node in nodes:
             replicas.crash(world.system.stable.name, node)
         problems += health.look(replicas.lives(world.system.stable.name), NODES, world.clock.now())
@@ -79,6 +83,26 @@ def test_the_version_before_that_lives_is_left_alone_afterwards():
     assert rollout_of(world).number == 3
 
 
+def test_two_versions_that_suffer_from_one_cause_do_not_send_each_other_back():
+    world, health, replicas = promoted()
+    crashing(world, health, replicas, NODES)
+    world.until_settled()
+    crashing(world, health, replicas, NODES)
+    assert (world.system.stable.name, rollout_of(world).number) == ("img-r1", 3)
+    (alarm,) = [d for d in explain(world.store, "img") if d.decision == "raised an alarm"]
+    assert "it was itself gone back to" in alarm.reason
+
+
+def test_a_way_back_that_fails_is_not_tried_for_ever():
+    world, health, replicas = promoted()
+    world.cluster.script.broken["img-r1"] = "its disk is gone"
+    crashing(world, health, replicas, NODES, times=20)
+    world.until_settled()
+    assert (world.system.stable.name, rollout_of(world).number) == ("img-r2", 3)
+    (alarm,) = [d for d in explain(world.store, "img") if d.decision == "raised an alarm"]
+    assert "going back was tried before" in alarm.reason
+
+
 def test_one_bad_node_sends_no_version_back():
     world, health, replicas = promoted()
     crashing(world, health, replicas, ["n1"], times=20)
@@ -110,15 +134,16 @@ def test_where_nothing_can_be_done_people_are_told_once(versions, release, why):
 
 def test_while_a_release_runs_its_own_guards_judge():
     world, health, replicas = promoted()
-    crashing(world, health, replicas, NODES, times=2)
     world.release(3)
     world.run(5)
-    for _ in range(20):
+    for _ in range(8):
+        world.clock.sleep(60)
         for node in NODES:
             replicas.crash("img-r2", node)
-    running = rollout_of(world)
-    assert health.look(replicas.lives("img-r2"), NODES, world.clock.now()) == ()
-    assert rollout_of(world) == running
+    lives, running = replicas.lives("img-r2"), rollout_of(world)
+    assert remedy_for(blamed(lives, NODES, world.clock.now())["img-r2"]).remedy is Remedy.ROLL_BACK
+    assert health.look(lives, NODES, world.clock.now()) == ()
+    assert (rollout_of(world), running.kind, world.system.stable.name) == (running, RolloutKind.RELEASE, "img-r2")
 
 
 def test_the_fleets_crank_looks_at_what_the_cluster_tells_of_replicas():
