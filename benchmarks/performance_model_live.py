@@ -134,7 +134,7 @@ def _measured(trial: Trial) -> Sequence[Measured]:
     points = measured(trial)
     for p in points:
         told = f"p50 {1e3 * p.p50_s:.1f}, p99 {1e3 * p.p99_s:.1f} ms, {p.calls[0].items:.1f} items a call"
-        print(f"{p.clients or 0:>4} clients {p.throughput_per_s:>7.0f}/s, {told}", flush=True)
+        print(f"{p.clients or 'some':>4} clients {p.throughput_per_s:>7.0f}/s, {told}", flush=True)
     return points
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import httpx
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
 
+from platformops.cli import open_loop
 from platformops.cli.closed_loop import request_bytes, run
 from platformops.clock import Clock
 from platformops.errors import ClusterError, PlatformError
@@ -22,6 +24,9 @@ from platformops.observation.metrics import Metric
 CLIENTS = (1, 4, 16, 64)
 ADMITTED_WITHIN_S = 10.0
 """A gateway reads keys once a second: it does not know one that was just made."""
+RANDOM_SHARE, RANDOM_TIMES = 0.5, 2.0
+"""Of the most that closed loops bring: where a system is meant to work; looked at for so much longer."""
+FEWEST_AT_RANDOM = 200
 LOOK_S = 0.2
 SETTLE_S, IDLE_S = 0.3, 1.5
 """Until what a load has left to do is done; and for how long a machine is then looked at."""
@@ -51,15 +56,42 @@ class Endpoint:
 
 def measure(endpoint: Endpoint, body: bytes, kind: str, *, clients: int, seconds: float) -> Measured:
     """One stretch of closed-loop load. Raises PlatformError when requests fail."""
+    port, request = _request(endpoint, body, kind)
+    load = run(port, request, connections=clients, seconds=seconds)
+    return _measured(endpoint, load, clients=clients, seconds=seconds, who=f"{clients} clients")
+
+
+def measure_at_random(endpoint: Endpoint, body: bytes, kind: str, *, per_s: float, seconds: float) -> Measured:
+    """One stretch of requests that come at random, so many a second: what clients wait when many of them come by chance
+    at once, which no closed loop shows. Raises PlatformError when requests fail."""
+    port, request = _request(endpoint, body, kind)
+    due_s = open_loop.at_random(per_s, max(FEWEST_AT_RANDOM, int(per_s * seconds)))
+    load = _answered(port, request, due_s)
+    return _measured(endpoint, load, clients=None, seconds=due_s[-1], who=f"{per_s:.0f} requests a second")
+
+
+async def _answered(port: int, request: bytes, due_s: Sequence[float]) -> Mapping[str, float]:
+    """As closed loops tell it; the gateway counts what warmed up, too."""
+    seen = await open_loop.run(port, request, due_s, warm_up=len(due_s) // 5)
+    times = {f"{name}_ms": 1e3 * seen[f"{name}_s"] for name in ("mean", "p50", "p99")}
+    return {"requests": len(due_s), "errors": seen["errors"], **times}
+
+
+def _request(endpoint: Endpoint, body: bytes, kind: str) -> tuple[int, bytes]:
     headers = [f"Authorization: Bearer {endpoint.predict_key}", f"Content-Type: {kind}"]
-    port = int(endpoint.gateway.rpartition(":")[2])
-    request = request_bytes(f"/{endpoint.system}/predict", body, headers)
+    return int(endpoint.gateway.rpartition(":")[2]), request_bytes(f"/{endpoint.system}/predict", body, headers)
+
+
+def _measured(
+    endpoint: Endpoint, load: Coroutine[object, object, Mapping[str, float]], *, clients: int | None, seconds: float,
+    who: str,
+) -> Measured:  # fmt: skip
     before, busy_s = counted(endpoint), busy_here_s()
-    seen = asyncio.run(run(port, request, connections=clients, seconds=seconds))
+    seen = asyncio.run(load)
     busy_s, after = busy_here_s() - busy_s, counted(endpoint)
     if seen["errors"] or not seen["requests"]:
         raise PlatformError(
-            f"{seen['errors']:.0f} of {seen['requests']:.0f} requests failed with {clients} clients",
+            f"{seen['errors']:.0f} of {seen['requests']:.0f} requests failed with {who}",
             remedy=f"platformops predict {endpoint.system} with the same file says why",
         )
     point = measured(endpoint, seen, before, after, clients=clients, seconds=seconds)
@@ -78,7 +110,13 @@ def busy_here_s() -> float:
 
 
 def measured(
-    endpoint: Endpoint, seen: Mapping[str, float], before: Counted, after: Counted, *, clients: int, seconds: float
+    endpoint: Endpoint,
+    seen: Mapping[str, float],
+    before: Counted,
+    after: Counted,
+    *,
+    clients: int | None,
+    seconds: float,
 ) -> Measured:
     """What clients saw and what was counted, as one point: its call is the mean of all, on all nodes."""
     calls = _grown(metrics.CALLS, before, after)
@@ -141,13 +179,17 @@ def _status(url: str, key: str) -> int:
 def sweep(
     endpoint: Endpoint, file: Path, clock: Clock, *, seconds: float, clients: Sequence[int] = CLIENTS
 ) -> list[Measured]:
-    """A point for each number of clients that are not too many for the queue, after a short one that warms up."""
+    """A point for each number of clients that are not too many for the queue, after a short one that warms up; and
+    last, one of requests that come at random."""
     await_admission(endpoint, clock)
     clients = list(dict.fromkeys(min(n, endpoint.max_queue) for n in clients))
     body, kind = file.read_bytes(), kind_of(file)
     measure(endpoint, body, kind, clients=clients[-1], seconds=min(1.0, seconds))
     idle_cores = _idle_cores(clock) if is_here(endpoint) else 0.0
     points = [measure(endpoint, body, kind, clients=n, seconds=seconds) for n in clients]
+    per_s = RANDOM_SHARE * max(point.throughput_per_s for point in points)
+    with suppress(PlatformError):  # a short queue refuses what comes by chance at once; closed loops are then all
+        points.append(measure_at_random(endpoint, body, kind, per_s=per_s, seconds=RANDOM_TIMES * seconds))
     return [replace(point, idle_cores=idle_cores) for point in points]
 
 

@@ -8,6 +8,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
+import numpy as np
+
 from platformops.cli.http_answers import Receiving
 
 CONNECTIONS = 128
@@ -106,6 +108,13 @@ class Door(asyncio.Protocol):
         self._doors.gone(self)
 
 
+def at_random(per_s: float, count: int) -> list[float]:
+    """When so many requests are due that come independently of each other; always the same instants, and the last one
+    at the very time that the rate lets expect."""
+    gaps = np.random.default_rng(0).exponential(1.0, count)
+    return (np.cumsum(gaps) * (count / per_s / gaps.sum())).tolist()  # type: ignore[no-any-return]
+
+
 async def run(
     port: int, request: bytes, due_s: Sequence[float], *, warm_up: int = 0, grace_s: float = 2.0
 ) -> Mapping[str, float]:
@@ -137,6 +146,7 @@ def _figures(answered_s: Sequence[float], sent: int, seconds: float, errors: int
         "requests": sent,
         "errors": errors,
         "rps": len(answered_s) / seconds,
+        "mean_s": sum(ordered) / len(ordered),
         "p50_s": ordered[len(ordered) // 2],
         "p99_s": ordered[int(0.99 * (len(ordered) - 1))],
     }

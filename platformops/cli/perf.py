@@ -100,13 +100,13 @@ def told(points: Sequence[Measured], endpoint: Endpoint, *, replicas: int, rps: 
     from platformops.observation.capacity.bottleneck import bottleneck
     from platformops.observation.capacity.laws import little, scalability
     from platformops.observation.capacity.queueing import predict
-    from platformops.observation.capacity.records import Load
+    from platformops.observation.capacity.records import Load, in_closed_loops
     from platformops.observation.capacity.service import capacity_interval
     from platformops.observation.capacity.tails import fit_live
 
-    service = fit_live(points, cores=endpoint.cores)
-    curve = scalability([float(p.clients or 1) for p in points], [p.throughput_per_s for p in points])
-    found = bottleneck(points[-1], service)
+    service, closed = fit_live(points, cores=endpoint.cores), in_closed_loops(points)
+    curve = scalability([float(p.clients or 1) for p in closed], [p.throughput_per_s for p in closed])
+    found = bottleneck(closed[-1], service)
     capacity = capacity_interval(points, replicas=replicas, batch=endpoint.batch, cores=endpoint.cores)
     document: dict[str, object] = {
         "points": [
@@ -117,9 +117,9 @@ def told(points: Sequence[Measured], endpoint: Endpoint, *, replicas: int, rps: 
                 "p99_ms": round(1e3 * p.p99_s, 2),
                 "items_a_call": round(p.calls[0].items, 1),
             }
-            for p in points
+            for p in closed
         ],
-        "little": [little(p).reason for p in points if not little(p).is_consistent],
+        "little": [little(p).reason for p in closed if not little(p).is_consistent],
         "bottleneck": found.cause.value,
         "evidence": found.evidence,
         "relief": round(found.relief, 2),
@@ -143,11 +143,12 @@ def told(points: Sequence[Measured], endpoint: Endpoint, *, replicas: int, rps: 
 def _page(points: Sequence[Measured], endpoint: Endpoint, document: JsonObject) -> str:
     from platformops.observation.capacity.bottleneck import bottleneck
     from platformops.observation.capacity.page import PerfPage, render
+    from platformops.observation.capacity.records import in_closed_loops
     from platformops.observation.capacity.tails import fit_live
 
-    service = fit_live(points, cores=endpoint.cores)
-    found, replicas = bottleneck(points[-1], service), int(str(document["replicas"]))
-    return render(PerfPage(endpoint.system, points, service, found, replicas, endpoint.batch, _said(document)))
+    service, closed = fit_live(points, cores=endpoint.cores), in_closed_loops(points)
+    found, replicas = bottleneck(closed[-1], service), int(str(document["replicas"]))
+    return render(PerfPage(endpoint.system, closed, service, found, replicas, endpoint.batch, _said(document)))
 
 
 def _said(document: JsonObject) -> str:
@@ -159,7 +160,7 @@ def _print(points: Sequence[Measured], document: JsonObject) -> None:
 
     rows = [
         (
-            str(p.clients),
+            str(p.clients or "at random"),
             f"{p.throughput_per_s:,.0f}",
             f"{1e3 * p.p50_s:.1f}",
             f"{1e3 * p.p99_s:.1f}",

@@ -10,12 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from platformops.cli import measuring
 from platformops.cli.closed_loop import request_bytes
 from platformops.cli.measuring import Endpoint, kind_of
-from platformops.cli.open_loop import run
+from platformops.cli.open_loop import at_random, run
 from platformops.clock import SystemClock
 from platformops.delivery.retraining import load_recipe, recipe_puts
 from platformops.errors import PlatformError
@@ -94,13 +92,13 @@ def proven(trial: Trial, rate: float, *, seconds: float) -> Proof:
 def offered(trial: Trial, rate: float, *, seconds: float) -> Mapping[str, float]:
     """What became of requests that came at random, `rate` a second."""
     warm_up, count = int(rate * WARM_UP_S), max(FEWEST, int(rate * seconds))
-    gaps = np.random.default_rng(0).exponential(1.0, warm_up + count)
-    gaps *= len(gaps) / rate / gaps.sum()  # at random, and yet at the rate that was asked for
     endpoint = trial.endpoint
     headers = [f"Authorization: Bearer {endpoint.predict_key}", f"Content-Type: {kind_of(trial.file)}"]
     request = request_bytes(f"/{endpoint.system}/predict", trial.file.read_bytes(), headers)
     port = int(endpoint.gateway.rpartition(":")[2])
-    return asyncio.run(run(port, request, np.cumsum(gaps).tolist(), warm_up=warm_up, grace_s=max(2.0, 4 * trial.p99_s)))
+    return asyncio.run(
+        run(port, request, at_random(rate, warm_up + count), warm_up=warm_up, grace_s=max(2.0, 4 * trial.p99_s))
+    )
 
 
 def rate_of(points: Sequence[Measured], trial: Trial) -> float:

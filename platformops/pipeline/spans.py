@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import blake2b
 
+from platformops.pipeline.records import RunState
 from platformops.store.records import Json, JsonObject
 
 ENDS = frozenset({"step-done", "step-failed", "step-cancelled", "step-waiting"})
@@ -48,7 +49,7 @@ def spans_of(lines: Iterable[JsonObject]) -> tuple[RunSpan, ...]:
     if run is None:
         return ()
     broken = [_attempt(began, last, "the log says no more of it") for began in begun.values()]
-    is_well = last.get("event.action") == "run-finished" and last.get("log.level") == "info"
+    is_well = last.get("platformops.state") == RunState.SUCCEEDED.value
     whole = RunSpan(
         f"run {run.get('platformops.system')}", _at(run), _at(last), "" if is_well else str(last.get("message")),
         _about(last, "system", "run"),

@@ -48,6 +48,8 @@ def test_a_live_system_is_measured_and_told(endpoint, tmp_path):
     points = measuring.sweep(endpoint, file, SystemClock(), seconds=0.3, clients=(1, 4, 16))
     document = told(points, endpoint, replicas=2, rps=100.0)
     assert [p["clients"] for p in document["points"]] == [1, 4, 16]
+    assert points[-1].clients is None, "the last one came at random"
+    assert points[-1].throughput_per_s == pytest.approx(0.5 * max(p.throughput_per_s for p in points[:-1]), rel=0.1)
     assert points[0].calls[0].items == pytest.approx(1.0)
     assert points[2].calls[0].items > 1.0
     assert points[0].calls[0].seconds == pytest.approx(0.0015, rel=0.01)
@@ -62,7 +64,7 @@ def test_no_more_clients_are_tried_than_the_queue_holds(endpoint, tmp_path):
     file.write_bytes(b"image")
     short = replace(endpoint, max_queue=3)
     points = measuring.sweep(short, file, SystemClock(), seconds=0.1, clients=(1, 4, 16))
-    assert [p.clients for p in points] == [1, 3]
+    assert [p.clients for p in points if p.clients] == [1, 3]
 
 
 class Learning(ManualClock):
@@ -129,8 +131,8 @@ def test_of_rates_that_are_too_high_the_highest_that_keeps_the_limit_is_proven(e
         return tuning.Proof(rate <= 70, "", rate)
 
     monkeypatch.setattr(tuning, "proven", proven)
-    assert tuning.kept(tuning.Trial(endpoint, tmp_path, 0.08, 1.0), 100.0).rate_per_s == 70.0
-    assert tried == [100.0, 85.0, 70.0]
+    assert tuning.kept(tuning.Trial(endpoint, tmp_path, 0.08, 1.0), 100.0).rate_per_s == 68.0
+    assert tried == [100.0, 100.0, 92.0, 92.0, 84.0, 84.0, 76.0, 76.0, 68.0], "each twice, as a stall may spoil one"
 
 
 @pytest.mark.parametrize(

@@ -183,6 +183,14 @@ def test_what_clients_wait_besides_is_learnt_from_what_they_saw():
     assert abs(live.p50_s / truth.p50_s - 1) < abs(plain.p50_s / truth.p50_s - 1)
 
 
+def test_the_tail_is_learnt_from_requests_that_came_at_random(points):
+    seen = observed(World(), Load(1, 64, per_s=0.5 * max(p.throughput_per_s for p in points)), requests=4000, seed=3)
+    random = replace(seen, clients=None, p99_s=seen.p50_s + 3.0 * (seen.p99_s - seen.p50_s))
+    plain, longer = (fit_live([*points, one]).tail_ratio for one in (replace(random, p99_s=seen.p99_s), random))
+    assert plain < 1.3
+    assert 2.2 < longer < 3.9
+
+
 def test_where_the_calls_explain_all_nothing_is_added(points):
     service = fit_live(points)
     assert service.lag_s < 0.1 * points[0].p50_s

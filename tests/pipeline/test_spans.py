@@ -26,7 +26,7 @@ def test_a_run_is_above_its_attempts_and_each_ends_where_it_ended():
             line(103.5, "step-waiting", level="warning", message="out of memory", stage="train", fingerprint="f1"),
             line(105.0, "step-running", stage="train", fingerprint="f1", attempt=2),
             line(109.0, "step-done", stage="train", fingerprint="f1"),
-            line(110.0, "run-finished", message="succeeded"),
+            line(110.0, "run-finished", message="succeeded", state="succeeded"),
         ]
     )
     assert [(s.name, s.began, s.ended, s.error) for s in spans] == [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -74,6 +74,11 @@ class Measured:
     @property
     def throughput_per_s(self) -> float:
         return self.requests / self.seconds
+
+
+def in_closed_loops(points: Sequence[Measured]) -> Sequence[Measured]:
+    """Those whose clients wait for each answer: the ones that a curve over clients is drawn of, and that saturate."""
+    return [point for point in points if point.clients is not None]
 
 
 @dataclass(frozen=True, slots=True)

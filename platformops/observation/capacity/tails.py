@@ -2,7 +2,8 @@
 
 A live system tells means of its calls and quantiles of what clients saw, so that how single calls differ, and what
 keeps a request waiting outside of them, is known from the latter alone. It is learnt as the residual of the model at
-the points that were measured, and taken to be the same at those that were not.
+the points that were measured, and taken to be the same at those that were not; the tail from requests that came at
+random, where there are any: clients that wait for their answers keep out of each other's way.
 """
 
 from __future__ import annotations
@@ -26,14 +27,15 @@ def fit_live(points: Sequence[Measured], *, cores: float = float("inf")) -> Serv
 
 
 def with_tails(service: Service, points: Sequence[Measured]) -> Service:
-    """The service whose predictions agree, in the median over the points, with the quantiles of clients."""
+    """The service whose predictions agree, in the median over these points, with the quantiles of clients."""
     found = [(p, predict(service, _load(p), requests=REQUESTS)) for p in points if p.requests]
     if not found:
         return service
     # What comes on top of each request shows where requests do not wait for each other.
     quietest, alone = min(found, key=lambda pair: pair[1].utilisation)
     lag_s = max(0.0, quietest.p50_s - alone.p50_s)
-    ratios = [(p.p99_s - p.p50_s) / max(told.p99_s - told.p50_s, LEAST_TAIL_S) for p, told in found]
+    at_random = [(p, told) for p, told in found if p.clients is None] or found
+    ratios = [(p.p99_s - p.p50_s) / max(told.p99_s - told.p50_s, LEAST_TAIL_S) for p, told in at_random]
     return replace(service, lag_s=lag_s, tail_ratio=min(max(median(ratios), 1.0), LARGEST_TAIL_RATIO))
 
 
