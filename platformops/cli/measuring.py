@@ -56,7 +56,7 @@ class Endpoint:
 
 def measure(endpoint: Endpoint, body: bytes, kind: str, *, clients: int, seconds: float) -> Measured:
     """One stretch of closed-loop load. Raises PlatformError when requests fail."""
-    port, request = _request(endpoint, body, kind)
+    port, request = asked_of(endpoint, body, kind)
     load = run(port, request, connections=clients, seconds=seconds)
     return _measured(endpoint, load, clients=clients, seconds=seconds, who=f"{clients} clients")
 
@@ -64,7 +64,7 @@ def measure(endpoint: Endpoint, body: bytes, kind: str, *, clients: int, seconds
 def measure_at_random(endpoint: Endpoint, body: bytes, kind: str, *, per_s: float, seconds: float) -> Measured:
     """One stretch of requests that come at random, so many a second: what clients wait when many of them come by chance
     at once, which no closed loop shows. Raises PlatformError when requests fail."""
-    port, request = _request(endpoint, body, kind)
+    port, request = asked_of(endpoint, body, kind)
     due_s = open_loop.at_random(per_s, max(FEWEST_AT_RANDOM, int(per_s * seconds)))
     load = _answered(port, request, due_s)
     return _measured(endpoint, load, clients=None, seconds=due_s[-1], who=f"{per_s:.0f} requests a second")
@@ -77,7 +77,8 @@ async def _answered(port: int, request: bytes, due_s: Sequence[float]) -> Mappin
     return {"requests": len(due_s), "errors": seen["errors"], **times}
 
 
-def _request(endpoint: Endpoint, body: bytes, kind: str) -> tuple[int, bytes]:
+def asked_of(endpoint: Endpoint, body: bytes, kind: str) -> tuple[int, bytes]:
+    """The gateway's port, and the bytes of one predict request."""
     headers = [f"Authorization: Bearer {endpoint.predict_key}", f"Content-Type: {kind}"]
     return int(endpoint.gateway.rpartition(":")[2]), request_bytes(f"/{endpoint.system}/predict", body, headers)
 

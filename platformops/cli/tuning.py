@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from platformops.cli import measuring
-from platformops.cli.closed_loop import request_bytes
 from platformops.cli.measuring import Endpoint, kind_of
 from platformops.cli.open_loop import at_random, run
 from platformops.clock import SystemClock
@@ -92,10 +91,7 @@ def proven(trial: Trial, rate: float, *, seconds: float) -> Proof:
 def offered(trial: Trial, rate: float, *, seconds: float) -> Mapping[str, float]:
     """What became of requests that came at random, `rate` a second."""
     warm_up, count = int(rate * WARM_UP_S), max(FEWEST, int(rate * seconds))
-    endpoint = trial.endpoint
-    headers = [f"Authorization: Bearer {endpoint.predict_key}", f"Content-Type: {kind_of(trial.file)}"]
-    request = request_bytes(f"/{endpoint.system}/predict", trial.file.read_bytes(), headers)
-    port = int(endpoint.gateway.rpartition(":")[2])
+    port, request = measuring.asked_of(trial.endpoint, trial.file.read_bytes(), kind_of(trial.file))
     return asyncio.run(
         run(port, request, at_random(rate, warm_up + count), warm_up=warm_up, grace_s=max(2.0, 4 * trial.p99_s))
     )

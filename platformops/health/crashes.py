@@ -75,15 +75,15 @@ def blamed(lives: Iterable[Life], sound: Collection[str], now: float) -> Mapping
     with its node is nobody's crash but the node's."""
     known = [life for life in lives if life.ended is None or now - life.ended < WINDOW_S]
     whole = rest = _cells(known, sound, now)
-    found = {}
+    found: dict[str, Blame] = {}
     while any(cell.crashes for cell in rest.values()):
         by_version, by_node = (_odds(rest, place, prior) for place, prior in ((0, PRIOR_VERSION), (1, PRIOR_NODE)))
-        version, node = max(by_version, key=lambda v: by_version[v]), max(by_node, key=lambda n: by_node[n])
-        for one in by_version if max(by_version[version], by_node[node]) <= 0.0 else (version,):
-            found[one] = _blame(one, _share(by_version[one], by_node.values()), whole, known)
-        if max(by_version[version], by_node[node]) <= 0.0:
+        for revision, odds in by_version.items():
+            found[revision] = _blame(revision, _share(odds, by_node.values()), whole, known)
+        explained = ((odds, place, name) for place, of in ((0, by_version), (1, by_node)) for name, odds in of.items())
+        best, place, name = max(explained, key=lambda one: (one[0], -one[1]))
+        if best <= 0.0:
             break
-        place, name = (0, version) if by_version[version] >= by_node[node] else (1, node)
         rest = {where: cell for where, cell in rest.items() if where[place] != name}
     return found
 
